@@ -1,0 +1,155 @@
+"""What ``Session.log`` and our background thread cost the training thread."""
+
+from __future__ import annotations
+
+import functools
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from forge_notebook.bench import Row, median_of
+from forge_notebook.bench.peers import loggers
+from forge_notebook.recording import Session
+
+STEP_S = 0.005
+CONVOY_STEPS_MS = (1.5, 15.0)
+
+
+def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
+    """The call, hot and cold, beside one bare ``write(2)``; the steps of a loop with and without
+    us; the duty of the background thread."""
+    calls, repeats = (2000, 3) if quick else (20_000, 7)
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session("bench", store=folder)
+        call, raw = _caller(session), _raw_write(Path(folder))
+        for step in range(100):
+            call(step)
+        rows = []
+        for quantile, goal in ((0.5, 2.0), (0.99, 10.0)):
+            value = median_of(lambda q=quantile: _cost(call, calls, q), repeats)  # type: ignore[misc]
+            bare = median_of(lambda q=quantile: _cost(raw, calls, q), repeats)  # type: ignore[misc]
+            name = f"log() of 6 scalars, hot, p{round(quantile * 100)}"
+            rows.append(Row(name, value, "us", "one write(2)", bare, goal))
+        cold = median_of(lambda: _cost(call, calls // 40, 0.5, pause=STEP_S), 3)
+        bare = median_of(lambda: _cost(raw, calls // 40, 0.5, pause=STEP_S), 3)
+        rows.append(Row("log() once per 5 ms step, p50", cold, "us", "one write(2)", bare, 15.0))
+        rows.append(_pump_duty(1.0 if quick else 5.0))
+        session.finish()
+        for step_ms in CONVOY_STEPS_MS:
+            rows += _convoy(Path(folder), step_ms, 100 if quick else 400, repeats)
+        for name, log in loggers(peers, Path(folder)):
+            value = median_of(lambda f=log: _cost(f, calls // 10, 0.5), repeats)  # type: ignore[misc]
+            rows.append(Row(f"{name}: the same 6, hot, p50", value, "us", "ours", rows[0].value))
+    return rows
+
+
+def _caller(session: Session) -> Callable[[int], None]:
+    loss, val, lr, norm, speed, epoch = 1.5, 1.6, 3e-4, 0.7, 1e4, 0.25
+
+    def call(step: int) -> None:
+        session.log(step, loss=loss, val=val, lr=lr, grad_norm=norm, speed=speed, epoch=epoch)
+
+    return call
+
+
+def _raw_write(folder: Path) -> Callable[[int], None]:
+    fd = os.open(folder / "raw", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    data = bytes(88)
+
+    def call(_step: int) -> None:
+        os.write(fd, data)
+
+    return call
+
+
+def _cost(call: Callable[[int], None], times: int, quantile: float, pause: float = 0.0) -> float:
+    clock = time.perf_counter_ns
+    spent = []
+    for step in range(times):
+        if pause:
+            time.sleep(pause)
+        began = clock()
+        call(step)
+        spent.append(clock() - began)
+    return _quantile(spent, quantile) / 1e3
+
+
+def _quantile(values: Sequence[float], quantile: float) -> float:
+    return sorted(values)[int(quantile * (len(values) - 1))]
+
+
+def _pump_duty(seconds: float) -> Row:
+    """CPU of the background thread while a session is open; the clock is the thread's own."""
+    (thread,) = [t for t in threading.enumerate() if t.name == "forge-pump"]
+    clock = time.pthread_getcpuclockid(thread.ident or 0)
+    began, cpu = time.perf_counter(), time.clock_gettime(clock)
+    time.sleep(seconds)
+    duty = (time.clock_gettime(clock) - cpu) / (time.perf_counter() - began)
+    return Row("background thread, share of one core", 100 * duty, "%", goal=1.0)
+
+
+def _convoy(folder: Path, step_ms: float, steps: int, repeats: int) -> list[Row]:
+    """Steps that give the GIL away and take it back, as torch does at each operation.
+
+    The step is a fixed number of operations, so its time shows whoever holds the GIL meanwhile.
+    Alternating with and without us, so that a drift of the machine meets both alike.
+    """
+    operations = _calibrate(step_ms)
+    found: dict[bool, list[list[float]]] = {False: [], True: []}
+    for _ in range(repeats):
+        for with_us in (False, True):
+            found[with_us].append(_steps(folder, operations, steps, with_us))
+    rows = []
+    for quantile in (0.5, 0.99):
+        without, ours = (
+            statistics.median(_quantile(run, quantile) for run in found[key])
+            for key in (False, True)
+        )
+        name = f"step of {step_ms:g} ms with us, p{round(quantile * 100)}"
+        rows.append(Row(name, ours, "ms", "without us", without))
+    means = [statistics.median(map(statistics.fmean, found[key])) for key in (False, True)]
+    added = 100 * (means[1] / means[0] - 1)
+    rows.append(Row(f"time added to steps of {step_ms:g} ms", added, "%"))
+    return rows
+
+
+def _operation() -> None:
+    os.pwrite(_file().fileno(), _BLOCK, 0)  # releases the GIL, works, takes it back
+
+
+_BLOCK = bytes(1 << 16)
+
+
+@functools.cache
+def _file() -> IO[bytes]:
+    return tempfile.TemporaryFile()
+
+
+def _calibrate(step_ms: float) -> int:
+    times = []
+    for _ in range(200):
+        began = time.perf_counter()
+        _operation()
+        times.append(time.perf_counter() - began)
+    return max(1, round(step_ms / 1e3 / statistics.median(times)))
+
+
+def _steps(folder: Path, operations: int, steps: int, with_us: bool) -> list[float]:
+    session = Session("convoy", store=folder) if with_us else None
+    call = _caller(session) if session else None
+    times = []
+    for step in range(steps):
+        began = time.perf_counter()
+        for _ in range(operations):
+            _operation()
+        if call is not None:
+            call(step)
+        times.append((time.perf_counter() - began) * 1e3)
+    if session is not None:
+        session.finish()
+    return times

@@ -1,0 +1,173 @@
+"""What a card costs on the page, in the kernel and over the wire, beside plotly.js redrawing all
+points, which is what a FigureWidget makes the page do."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from forge_notebook.bench import Row, median_of
+from forge_notebook.recording import Session
+
+PACKAGE = Path(__file__).parent.parent
+STATIC = PACKAGE / "static"
+HARNESS = (PACKAGE / "bench" / "card.js").read_text()
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
+    """Kernel side always; the page side needs Chromium and playwright, and says so without."""
+    rows = [*_sizes(), *_kernel(quick)]
+    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if browser is None:
+        raise RuntimeError("bench ui draws in a real browser: install chromium")
+    return [*rows, *_page(browser, quick)]
+
+
+def _sizes() -> list[Row]:
+    (card,) = STATIC.glob("card-*.mjs")
+    rows = []
+    for name, path, goal in (
+        ("widget module, sent for each card", STATIC / "widget.js", 10.0),
+        ("card module, once per page", card, None),
+        ("dashboard page's script", STATIC / "dashboard.js", None),
+        ("plotly, once per page", STATIC / "plotly.mjs", None),
+    ):
+        raw = path.read_bytes()
+        note = f"{len(gzip.compress(raw, 9)) / 1e3:.1f} kB compressed"
+        rows.append(Row(name, len(raw) / 1e3, "kB", goal=goal, note=note))
+    return rows
+
+
+def _kernel(quick: bool) -> Iterator[Row]:
+    """A delta of ten points as the publisher sends it."""
+    from forge_notebook.core.follower import Follower
+    from forge_notebook.core.wire import encode
+
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session("bench", store=folder)
+        follower = Follower(session.folder, keep_rows=0)
+        follower.load()
+        sizes, spent = [], []
+        for batch in range(50 if quick else 500):
+            for row in range(10):
+                session.log(batch * 10 + row, loss=1.0 / (row + 1))
+            session.flush()
+            began = time.perf_counter()
+            while follower.read():
+                pass
+            texts = [encode(event, data) for event, data in follower.messages()]
+            spent.append(1e3 * (time.perf_counter() - began))
+            sizes.append(sum(map(len, texts)))
+        session.finish()
+    yield Row("delta of 10 points, kernel side, p50", statistics.median(spent), "ms", goal=1.0)
+    yield Row("delta of 10 points, on the wire", statistics.median(sizes), "bytes", goal=1024.0)
+
+
+class _Files(SimpleHTTPRequestHandler):
+    def translate_path(self, path: str) -> str:
+        return str(STATIC / Path(path.split("?")[0]).name)
+
+    def guess_type(self, path: Any) -> str:
+        return "text/html" if str(path).endswith(".html") else "text/javascript"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not on the terminal of a benchmark."""
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(STATIC)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _page(browser: str, quick: bool) -> list[Row]:
+    from playwright.sync_api import sync_playwright
+
+    (card,) = STATIC.glob("card-*.mjs")
+    times = 10 if quick else 60
+    with _server() as url, sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = launched.new_page(viewport={"width": 900, "height": 900})
+
+        def fresh() -> Any:
+            page.goto(f"{url}plotly.mjs")  # any page of that origin
+            page.evaluate(HARNESS, ["/", card.name])
+            page.evaluate("() => globalThis.forgeBench.fill(1)")
+            page.wait_for_timeout(1500)
+            return page
+
+        def first_paint() -> float:
+            return float(fresh().evaluate(_FILL))
+
+        fill = median_of(first_paint, 3 if quick else 7)
+        costs = sorted(_thread_ms(page, times, _OURS))
+        page.evaluate(_PLOTLY)
+        theirs = sorted(_thread_ms(page, times, _FIGURE))
+        launched.close()
+    ours, figure = costs[len(costs) // 2], theirs[len(theirs) // 2]
+    peer = "plotly.js redrawing 4 x 100,000 points"
+    return [
+        Row("update of 4 traces x 800 points, main thread, p50", ours, "ms", peer, figure, 16.0),
+        Row("back-fill of 4 x 100,000 points to first paint", fill, "ms", goal=500.0),
+    ]
+
+
+# The whole curve arrives at once; the time until its points are on the page.
+_FILL = """async () => {
+  const began = performance.now();
+  globalThis.forgeBench.fill(100_000);
+  while (globalThis.forgeBench.points() < 300) await globalThis.forgeBench.frame();
+  return performance.now() - began;
+}"""
+_OURS = "() => globalThis.forgeBench.fill(10)"
+# What FigureWidget does with one appended point: it sends and draws the whole arrays.
+_PLOTLY = """async () => {
+  const plotly = (await globalThis.__forgePlotly).default;
+  const el = document.createElement("div");
+  document.body.replaceChildren(el);
+  const n = 100_000;
+  const x = Array.from({ length: n }, (_, i) => i + 1);
+  const trace = (a) => ({ type: "scatter", mode: "lines", x, y: x.map((s) => a / s) });
+  const data = [10, 12, 3, 4].map(trace);
+  const layout = { width: 860, height: 380, yaxis: { type: "log" } };
+  await plotly.newPlot(el, data, layout);
+  globalThis.forgeFigure = () => {
+    for (const trace of data) { trace.x = [...trace.x, n]; trace.y = [...trace.y, 1]; }
+    return plotly.react(el, data, layout);
+  };
+}"""
+_FIGURE = "() => globalThis.forgeFigure()"
+
+
+def _thread_ms(page: Any, times: int, act: str) -> list[float]:
+    """CPU of the page's main thread for one update each, text, layout and drawing included."""
+    cdp = page.context.new_cdp_session(page)
+    cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
+    spent: Callable[[], float] = lambda: {  # noqa: E731
+        m["name"]: m["value"] for m in cdp.send("Performance.getMetrics")["metrics"]
+    }["TaskDuration"]
+    costs = []
+    for _ in range(times):
+        page.wait_for_timeout(120)
+        before = spent()
+        page.evaluate(act)
+        page.wait_for_timeout(250)
+        costs.append(1e3 * (spent() - before))
+    cdp.detach()
+    return costs

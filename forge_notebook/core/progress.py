@@ -1,0 +1,74 @@
+"""Time spent training and time still to come, measured from the log's own timestamps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+MAX_SAMPLES = 256
+WHOLE_S = 30.0  # half of a short run may hold no evaluation, and then the ETA is 15 % early
+MIN_STEPS = 5  # below that one slow first step would be the whole estimate
+
+
+class Clock:
+    """Active seconds (pauses left out) and the steps done at each, thinned to a bounded size."""
+
+    def __init__(self) -> None:
+        self.active = 0.0
+        self._running_since: float | None = None
+        self._base = 0.0
+        self._samples: list[tuple[float, int]] = []
+        self._stride = 1
+        self._skipped = 0
+        self._newest: tuple[float, int] = (0.0, 0)
+
+    def start(self, time: float) -> None:
+        """Training began or went on at ``time`` (unix seconds)."""
+        if self._running_since is None:
+            self._running_since = time
+            self._base = self.active
+
+    def pause(self, time: float) -> None:
+        """Training stood still from ``time`` on."""
+        self._advance(time)
+        self._running_since = None
+
+    def tick(self, time: float, steps: int) -> None:
+        """A row of metrics arrived after ``steps`` steps of all models together."""
+        self.start(time)
+        self._advance(time)
+        self._newest = (self.active, steps)
+        self._skipped += 1
+        if self._skipped >= self._stride:
+            self._skipped = 0
+            self._samples.append(self._newest)
+            if len(self._samples) > MAX_SAMPLES:
+                del self._samples[1::2]
+                self._stride *= 2
+
+    def _advance(self, time: float) -> None:
+        # A clock set back must not take back time already measured.
+        if self._running_since is not None:
+            self.active = max(self.active, self._base + time - self._running_since)
+
+    def window(self) -> Iterator[tuple[float, int]]:
+        """The samples of the later half of the run, but of at least 30 s of it, newest last.
+
+        Half, because it holds evaluations and checkpoints in their true share, and still follows
+        a change of speed.
+        """
+        half = min(self.active / 2, max(0.0, self.active - WHOLE_S))
+        for sample in self._samples:
+            if sample[0] >= half:
+                yield sample
+        yield self._newest
+
+
+def remaining_seconds(clock: Clock, steps_left: int) -> float | None:
+    """Steps left times the measured seconds per step; None before ``MIN_STEPS`` steps."""
+    samples = list(clock.window())
+    (first_time, first_step), (last_time, last_step) = samples[0], samples[-1]
+    if last_step - first_step < MIN_STEPS:
+        (first_time, first_step) = (0.0, 0)
+        if last_step < MIN_STEPS:
+            return None
+    return (last_time - first_time) / (last_step - first_step) * steps_left

@@ -1,0 +1,1 @@
+"""Other tools' files, one module each: ``write(run, path)`` and ``read(path)``."""

@@ -1,0 +1,79 @@
+"""The one thread of a kernel that talks to widgets: it reads the run logs and sends what is new.
+
+Only this thread touches a widget after its creation: ipywidgets' state is not safe against a
+second writer (measured: skipped and reordered sets). Sends at most 10 messages a second for each
+session, all new points in one; nothing while no view is alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 0.1  # 10 Hz: SPEC; Jupyter silently drops above 1,000 messages a second
+
+
+class Card(Protocol):
+    """A widget as the publisher sees it."""
+
+    def answer(self, event: str, data: dict[str, object]) -> None:
+        """Answer one request of the page."""
+
+    def publish(self) -> None:
+        """Send what is new, if anybody looks."""
+
+
+Request = tuple[Card, str, dict[str, object]]
+
+
+class Publisher:
+    """Serves every card of this kernel; its thread starts with the first."""
+
+    def __init__(self) -> None:
+        self._cards: list[Card] = []
+        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def add(self, card: Card) -> None:
+        """Serve a card from now on."""
+        with self._lock:
+            self._cards.append(card)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="forge-cards", daemon=True)
+                self._thread.start()
+
+    def remove(self, card: Card) -> None:
+        """Serve it no longer."""
+        with self._lock:
+            if card in self._cards:
+                self._cards.remove(card)
+
+    def request(self, card: Card, event: str, data: dict[str, object]) -> None:
+        """Hand over a message of the page; comes back at once, whatever thread it came on."""
+        self._requests.put((card, event, data))
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while True:
+            try:
+                card, event, data = self._requests.get(timeout=max(0.0, due - time.monotonic()))
+                self._guard(card, lambda: card.answer(event, data))  # noqa: B023
+            except queue.Empty:
+                due = time.monotonic() + INTERVAL_S
+                for card in list(self._cards):
+                    self._guard(card, card.publish)
+
+    def _guard(self, card: Card, call: object) -> None:
+        try:
+            call()  # type: ignore[operator]
+        except Exception:
+            log.exception("%r could not be updated; the recording is not concerned", card)
+
+
+publisher = Publisher()

@@ -1,0 +1,87 @@
+"""One session in memory: its follower, its viewers and how far each of them is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from forge_notebook.core.follower import Follower
+from forge_notebook.core.session import ENDED
+from forge_notebook.core.throttle import Throttle
+from forge_notebook.core.wire import SESSION_STATUS, Message
+from forge_notebook.server.viewer import Batch, Viewer
+
+POLLING_S = 2.0
+CATCH_UP_RECORDS = 2000  # a viewer that fell behind gets so many at a time: its memory is bounded
+
+
+class Feed:
+    """A session that somebody watches, or did a moment ago."""
+
+    def __init__(self, follower: Follower, rate_hz: float) -> None:
+        self.follower = follower
+        self.throttle = Throttle(rate_hz)
+        self.cursors: dict[Viewer, int] = {}
+        self.waiters: set[asyncio.Future[None]] = set()
+        self.last_used = time.monotonic()
+        self.last_polled = float("-inf")
+        self.next_alive = 0.0
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is there to tell."""
+        return bool(self.cursors or self.waiters or self.polled_lately)
+
+    @property
+    def polled_lately(self) -> bool:
+        """Whether somebody polls, who is between two polls now: the update rate holds for him."""
+        return time.monotonic() - self.last_polled < POLLING_S
+
+    def wake(self) -> None:
+        """Let the long polls answer."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiters.clear()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the session has not ended and nobody writes it any more."""
+        return self.follower.state.status not in ENDED and not self.follower.alive()
+
+    async def wait(self, wait_s: float) -> None:
+        """Until there is something to tell, at most ``wait_s`` seconds."""
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiters.add(waiter)
+        try:
+            await asyncio.wait_for(waiter, wait_s)
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            self.waiters.discard(waiter)
+
+    def silent(self, after: int) -> bool:
+        """Whether nothing was recorded after a cursor."""
+        return after <= self.follower.sent and not self.follower.since(after, self.follower.sent)
+
+    def polled(self, after: int) -> tuple[int, list[Message]]:
+        """What a poll with a cursor gets, and its next cursor."""
+        follower = self.follower
+        if after > follower.sent or not follower.curves.is_short(after, 1 << 62):
+            return follower.sent, follower.opening(after)
+        messages = follower.since(after, follower.sent)
+        if messages:
+            messages[-1][1]["models"] = [m.wire() for m in follower.state.models]
+            after = messages[-1][1]["seq"]
+        elif self.interrupted:  # a WebSocket is told by itself; a poll must be able to see it
+            messages = [(SESSION_STATUS, dict(follower.status()))]
+        return after, messages
+
+    def missed(self, cursor: int) -> tuple[int, Batch]:
+        """The next part of what a viewer missed, and its cursor after that."""
+        follower = self.follower
+        until = min(follower.sent, cursor + CATCH_UP_RECORDS)
+        if until == follower.sent or not follower.curves.is_short(cursor, follower.sent):
+            return follower.sent, Batch(follower.opening(cursor))
+        messages = follower.since(cursor, until)
+        return (messages[-1][1]["seq"] if messages else until), Batch(messages)

@@ -1,0 +1,138 @@
+"""Watches which sessions run, for the server around us: events, activity, counters, retention.
+
+Only sessions with a writer are read, and each once more when it has none any more: a store of
+thousands of old sessions costs a look at their locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from forge_notebook.core.errors import ForgeError
+from forge_notebook.core.runlog import has_writer
+from forge_notebook.core.wire import SessionStatus
+from forge_notebook.server import prometheus
+from forge_notebook.server.hub import Hub
+
+log = logging.getLogger(__name__)
+
+EVENT_SCHEMA = Path(__file__).parent / "event_schemas" / "session.yaml"
+EVENT_ID = "https://github.com/forge-notebook/forge_notebook/events/session/v1"
+WATCH_S = 2.0
+RETIRE_S = 3600.0
+DAY_S = 86_400.0
+
+
+class Lifecycle:
+    """One task beside the hub.
+
+    ``emit`` gets each change of a status as ``{session_id, name, status, error}``; ``active`` is
+    called while a session runs; ``retain_days`` (0: for ever) deletes sessions that nobody has
+    written for so long, and with ``dry_run`` only says which.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        emit: Callable[[dict[str, Any]], object],
+        active: Callable[[], object],
+        retain_days: float = 0.0,
+        dry_run: bool = True,
+    ) -> None:
+        self._hub = hub
+        self._emit = emit
+        self._active = active
+        self._retain_s = retain_days * DAY_S
+        self._dry_run = dry_run
+        self._live: dict[str, str] = {}  # sessions with a writer: the status last told
+        self._sent = 0
+        self._next_retirement = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin watching."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End the task."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                log.exception("forge lifecycle: a round failed; the next one tries again")
+            await asyncio.sleep(WATCH_S)
+
+    async def look(self) -> None:
+        """One round."""
+        changed, live = await self._hub.in_thread(self._changes)
+        for status in changed:
+            self._emit(
+                {
+                    "session_id": status["sessionId"],
+                    "name": status["name"],
+                    "status": status["status"],
+                    "error": status["error"],
+                }
+            )
+        if live:
+            self._active()
+        prometheus.LIVE.set(live)
+        prometheus.VIEWERS.set(len(self._hub.pulse) + self._hub.waiting)
+        sent, self._sent = self._hub.messages_sent - self._sent, self._hub.messages_sent
+        prometheus.MESSAGES.inc(sent)
+        if self._retain_s and time.monotonic() >= self._next_retirement:
+            self._next_retirement = time.monotonic() + RETIRE_S
+            await self._retire()
+
+    def _changes(self) -> tuple[list[SessionStatus], int]:
+        catalog, changed = self._hub.catalog, []
+        writers = {i for i in catalog.ids() if has_writer(catalog.store / i / "run.log")}
+        for session_id in writers | self._live.keys():
+            try:
+                status = catalog.status(session_id, detail=False)
+            except ForgeError:  # deleted
+                del self._live[session_id]
+                continue
+            if self._live.get(session_id) != status["status"]:
+                self._live[session_id] = status["status"]
+                changed.append(status)
+            if session_id not in writers:
+                del self._live[session_id]
+        return changed, len(writers)
+
+    async def _retire(self) -> None:
+        for session_id in await self._hub.in_thread(self._old):
+            if self._dry_run:
+                log.warning("forge retention (dry run): would delete session %s", session_id)
+                continue
+            try:
+                await self._hub.delete(session_id)
+            except ForgeError as error:  # somebody resumed it meanwhile, or deleted it
+                log.info("forge retention: %s", error)
+                continue
+            log.warning("forge retention: deleted session %s", session_id)
+            prometheus.DELETED.inc()
+
+    def _old(self) -> list[str]:
+        store, limit = self._hub.catalog.store, time.time() - self._retain_s
+        found = []
+        for session_id in self._hub.catalog.ids():
+            path = store / session_id / "run.log"
+            try:
+                if path.stat().st_mtime < limit and not has_writer(path):
+                    found.append(session_id)
+            except OSError:  # deleted meanwhile
+                continue
+        return found

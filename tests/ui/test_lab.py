@@ -1,0 +1,156 @@
+"""The card in a real JupyterLab, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ui.conftest import Lab, drawn_points, open_notebook, run_all, wait_for_points
+
+pytestmark = pytest.mark.browser
+
+TRAIN = """
+import forge_notebook as forge
+trainer = forge.CognateTrainer(
+    forge.TrainingConfig.demo("text", model_count=2, max_steps=400, progress_update_interval=2,
+                              eval_interval=20, threads=1),
+    name="Two models <b>on text</b>",
+)
+trainer.start()
+"""
+
+
+def test_the_curve_moves_and_survives_a_reload(lab: Lab, page: Page) -> None:
+    open_notebook(page, lab, lab.notebook("train.ipynb", TRAIN))
+    run_all(page)
+    first = wait_for_points(page, 5)
+    wait_for_points(page, first)
+
+    # Text of the user is text.
+    expect(
+        page.locator(".forge-cell").get_by_text("Two models <b>on text</b>").first
+    ).to_be_visible()
+
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .cm-content")
+    ready = time.monotonic()
+    again = wait_for_points(page, first, timeout=10)
+    took = time.monotonic() - ready
+    print(f"whole curve again {took:.1f} s after JupyterLab was ready")
+    assert took < 2 + 3  # two seconds on a quiet machine; CI's two cores also train meanwhile
+    wait_for_points(page, again)
+
+
+def test_cell_panel_and_page_show_the_same_session(lab: Lab, page: Page) -> None:
+    open_notebook(page, lab, lab.notebook("train.ipynb", TRAIN))
+    run_all(page)
+    wait_for_points(page, 3)
+    session = lab.session()
+    page.evaluate("() => window.jupyterapp.commands.execute('forge-notebook:open-panel')")
+    row = page.locator(".jp-ForgePanel").first
+    expect(row.get_by_text("Two models <b>on text</b>").first).to_be_visible()
+    row.get_by_text("Two models <b>on text</b>").first.click()
+    board = page.context.new_page()
+    board.goto(f"{lab.url}forge?session={session['sessionId']}")
+    wait_for_points(board, 3, where="body")
+
+    page.locator(".forge-cell").get_by_role("button", name="Pause").click()
+    expect(page.locator(".forge-cell").get_by_text("paused", exact=False).first).to_be_visible()
+    expect(board.get_by_text("paused", exact=False).first).to_be_visible()
+    assert lab.api(f"status/{session['sessionId']}")["status"] == "paused"
+    metrics = lab.api(f"metrics/{session['sessionId']}")
+    percent = f"{round(metrics['overallProgress'])}"
+    shown = {
+        where: (
+            view.locator(f"{where} [role=progressbar]").first.get_attribute("aria-valuenow") or ""
+        ).split(".")[0]
+        for where, view in ((".forge-cell", page), ("body", board))
+    }
+    for value in shown.values():
+        assert abs(int(value) - int(percent)) <= 1, shown
+
+    page.locator(".forge-cell").get_by_role("button", name="Resume").click()
+    expect(board.get_by_text("running", exact=False).first).to_be_visible()
+    board.close()
+
+
+BLOCKING = """
+import time
+import forge_notebook as forge
+session = forge.session("Blocking", total_steps=600)
+display(session)
+for step in range(1, 601):
+    session.log(step, loss=600 / step, val_loss=700 / step)
+    time.sleep(0.05)
+    if session.should_stop:
+        break
+session.finish("stopped" if step < 600 else "completed")
+print("loop ended at", step)
+"""
+
+
+def test_a_blocking_cell_is_live_after_a_reload_and_can_be_stopped(lab: Lab, page: Page) -> None:
+    open_notebook(page, lab, lab.notebook("blocking.ipynb", BLOCKING))
+    run_all(page)
+    before = wait_for_points(page, 10)
+    page.wait_for_timeout(1500)  # the extension saves the notebook when a session starts
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .cm-content")
+    card = ".jp-OutputArea"
+    again = wait_for_points(page, before, where=card, timeout=15)
+    wait_for_points(page, again, where=card)
+    session = lab.session()
+    assert session["status"] == "running"
+    button = page.locator(card).get_by_role("button", name="Stop").first
+    button.click()
+    confirm = page.locator(card).get_by_role("button", name="Stop", exact=False)
+    if lab.session()["status"] == "running" and confirm.count():
+        confirm.first.click()
+    deadline = time.monotonic() + 10
+    while lab.session()["status"] != "stopped":
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(100)
+
+
+def test_a_killed_kernel_is_shown_as_interrupted_with_its_curve(lab: Lab, page: Page) -> None:
+    open_notebook(page, lab, lab.notebook("train.ipynb", TRAIN))
+    run_all(page)
+    wait_for_points(page, 5)
+    os.kill(lab.session()["pid"], signal.SIGKILL)
+    page.context.new_page().goto(f"{lab.url}forge?session={lab.session()['sessionId']}")
+    board = page.context.pages[-1]
+    expect(board.get_by_text("interrupted", exact=False).first).to_be_visible()
+    assert drawn_points(board, "body") >= 5 or wait_for_points(board, 4, where="body") >= 5
+    board.close()
+
+
+def test_the_theme_follows_jupyterlab(lab: Lab, page: Page) -> None:
+    open_notebook(page, lab, lab.notebook("train.ipynb", TRAIN))
+    run_all(page)
+    wait_for_points(page, 5)
+
+    def colours() -> tuple[str, str]:
+        return tuple(
+            page.evaluate(
+                """() => {
+                    const style = (css) => getComputedStyle(document.querySelector(css));
+                    return [style('.forge-cell .jp-ForgeCard').backgroundColor,
+                            style('.forge-cell .xtick text').fill];
+                }"""
+            )
+        )
+
+    light = colours()
+    page.evaluate(
+        """() => window.jupyterapp.commands.execute('apputils:change-theme',
+                                                     {theme: 'JupyterLab Dark'})"""
+    )
+    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for_timeout(1500)
+    dark = colours()
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
