@@ -19,6 +19,7 @@ from forge_notebook.core.session import ENDED
 from forge_notebook.core.wire import ERROR, MIME_TYPE
 from forge_notebook.notebook.picture import HEIGHT, WIDTH, picture
 from forge_notebook.notebook.publisher import publisher
+from forge_notebook.notebook.routing import deliver_where_sent
 from forge_notebook.notebook.snapshot import saved_snapshot
 from forge_notebook.recording.session import Session
 
@@ -50,6 +51,7 @@ class SessionWidget(anywidget.AnyWidget):
         self._displays: list[str] = []
         self._final = False
         super().__init__(session_id=session_id)
+        deliver_where_sent(self.comm)
         self.on_msg(self._on_page_message)
         publisher.add(self)
 

@@ -51,6 +51,16 @@ describe("cursor", () => {
     expect(feed.asked).toEqual([2, 2]);
   });
 
+  it("knows when a transport does not hear it, until the missing records come", () => {
+    client.receive(update(4, 5, []), feed);
+    expect(client.unanswered).toBe(false);
+    vi.advanceTimersByTime(RESYNC_AFTER_MS + 1100);
+    client.receive(update(5, 6, []), feed);
+    expect(client.unanswered).toBe(true);
+    client.receive(update(2, 6, [block([[3, 30, 3], [4, 40, 4], [5, 50, 5], [6, 60, 6]])]), feed);
+    expect(client.unanswered).toBe(false);
+  });
+
   it("is not led astray by a message it has already applied", () => {
     const before = client.metricsAt;
     client.receive(update(4, 5, []), feed);

@@ -83,7 +83,7 @@ import time
 import forge_notebook as forge
 session = forge.session("Run", total_steps=400)
 for step in range(1, 401):
-    session.log(step, loss=400 / step, lr=0.1)
+    session.log(step, loss=400 / step * (1 + step % 2), lr=0.1)
     time.sleep(0.03)
 """
 

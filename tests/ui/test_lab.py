@@ -84,7 +84,7 @@ import forge_notebook as forge
 session = forge.session("Blocking", total_steps=600)
 display(session)
 for step in range(1, 601):
-    session.log(step, loss=600 / step, val_loss=700 / step)
+    session.log(step, loss=600 / step * (1 + step % 2), val_loss=700 / step)
     time.sleep(0.05)
     if session.should_stop:
         break

@@ -19,7 +19,8 @@ import forge_notebook as forge
 for run in range(3):
     with forge.session(f"Run {run}", total_steps=100, config={"lr": 10.0 ** -run}) as session:
         for step in range(1, 101):
-            session.log(step, loss=(run + 1) * 100 / step, val_loss=120 / step, lr=0.1)
+            session.log(step, loss=(run + 1) * 100 / step * (1 + step % 2),
+                        val_loss=120 / step, lr=0.1)
         session.event("checkpoint_saved", step=50, path="x")
 """
 LIVE = """
@@ -28,7 +29,7 @@ import forge_notebook as forge
 session = forge.session("Live", models=2, total_steps=4000, config={"learning_rate": 0.1})
 for step in range(1, 4001):
     for model in range(2):
-        session.log(step, model=model, loss=4000 / step, val_loss=5000 / step,
+        session.log(step, model=model, loss=4000 / step * (1 + step % 2), val_loss=5000 / step,
                     accuracy=0.5, val_accuracy=0.4, rank_val=0.3, lr=0.1, grad_norm=1.0)
     if session.should_stop:
         break

@@ -29,7 +29,7 @@ import forge_notebook as forge
 session = forge.session("Background", total_steps=2000)
 def train():
     for step in range(1, 2001):
-        session.log(step, loss=2000 / step)
+        session.log(step, loss=2000 / step * (1 + step % 2))  # every point a corner
         time.sleep(0.05)
 threading.Thread(target=train, daemon=True).start()
 session
@@ -39,14 +39,14 @@ import forge_notebook as forge
 with forge.session("Short", total_steps=60, config={"lr": 0.1}) as session:
     display(session)
     for step in range(1, 61):
-        session.log(step, loss=60 / step, val_loss=70 / step)
+        session.log(step, loss=60 / step * (1 + step % 2), val_loss=70 / step)
 """
 ELSEWHERE = """
 import time
 import forge_notebook as forge
 session = forge.session("Elsewhere", total_steps=4000)
 for step in range(1, 4001):
-    session.log(step, loss=4000 / step)
+    session.log(step, loss=4000 / step * (1 + step % 2))
     time.sleep(0.03)
 """
 

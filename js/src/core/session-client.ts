@@ -35,6 +35,7 @@ export class SessionClient implements Sink {
   private position: number | undefined;
   private previewing = false;
   private resyncAt = 0;
+  private resyncs = 0;
   private aheadTo = 0;
   private aheadSince = 0;
   private interval = 0;
@@ -76,6 +77,11 @@ export class SessionClient implements Sink {
 
   cursor(): number | undefined {
     return this.position;
+  }
+
+  /** Records are missing, and asking for them again brought none: what the transport sends is heard, what we send is not. */
+  get unanswered(): boolean {
+    return this.resyncs > 1;
   }
 
   onChange(listener: () => void): () => void {
@@ -169,6 +175,7 @@ export class SessionClient implements Sink {
     if (this.status !== null) this.mergeLive(this.status, event, data);
     this.position = Math.max(cursor, data.seq);
     this.resyncAt = 0;
+    this.resyncs = 0;
     const now = this.now();
     this.aheadSince = now;
     if (this.metricsAt > 0) this.interval = 0.7 * this.interval + 0.3 * Math.min(STALE_AT_MOST_MS, now - this.metricsAt);
@@ -209,6 +216,7 @@ export class SessionClient implements Sink {
     const now = this.now();
     if (this.resyncAt !== 0 && now - this.resyncAt < RESYNC_AFTER_MS) return;
     this.resyncAt = now;
+    this.resyncs += 1;
     feed.resubscribe(this);
   }
 

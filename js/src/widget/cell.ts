@@ -15,8 +15,8 @@ declare const CARD_CSS: string;
 
 /** The kernel sends nothing while no view says it is there. */
 const ALIVE_EVERY_MS = 10_000;
-/** How often a silent widget looks for the session on the server instead. */
-const PROBE_EVERY_MS = 10_000;
+/** How often a widget that is silent, or not heard, looks for the session on the server instead. */
+const PROBE_EVERY_MS = 5_000;
 
 export interface RenderContext {
   model: AnyModel;
@@ -65,7 +65,7 @@ function cellHost(sessionId: string, model: AnyModel, channel: ModelChannel, bas
 
 /** A silent kernel (restarted, or gone) does not mean a dead session: the server may still see it. */
 async function joinServer(client: SessionClient, baseUrl: string | null): Promise<void> {
-  const silent = client.connection === "stale" || client.connection === "connecting";
+  const silent = client.unanswered || client.connection === "stale" || client.connection === "connecting";
   if (baseUrl === null || !silent || (client.status !== null && isEnded(client.status.status))) return;
   try {
     await new Api(baseUrl).status(client.sessionId);
