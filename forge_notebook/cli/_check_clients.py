@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from forge_notebook.cli.demo import Server
+from forge_notebook.cli._jupyter import Endpoint
 
 CLIENT_S = 30.0
 SEPARATOR = "\x1e"  # between the packets of a Socket.IO polling body
@@ -22,7 +22,7 @@ class Client:
         self,
         name: str,
         follow: Callable[[Client], Awaitable[None]],
-        server: Server,
+        server: Endpoint,
         session: str,
         models: int,
     ) -> None:
@@ -132,7 +132,7 @@ TRANSPORTS = {
 }
 
 
-def headers(server: Server) -> Any:
+def headers(server: Endpoint) -> Any:
     """The token."""
     from tornado.httputil import HTTPHeaders
 

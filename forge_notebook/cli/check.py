@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import tempfile
 import threading
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from forge_notebook.cli._check_clients import TRANSPORTS, Client, Rows, headers
-from forge_notebook.cli.demo import Server, _server
+from forge_notebook.cli._jupyter import Endpoint, jupyter_server
 from forge_notebook.core.runlog import POINTS, read_log
 from forge_notebook.recording import Session
 
@@ -38,11 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     results: dict[str, str | None] = {}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="forge-check-"))
-        before = os.environ.get("FORGE_STORE")
-        stack.callback(_restore, before)
-        os.environ["FORGE_STORE"] = folder
         try:
-            server = stack.enter_context(_server())
+            server = stack.enter_context(jupyter_server(Path(folder)))
         except (OSError, RuntimeError) as error:
             results["Jupyter server with the extension"] = str(error)
         else:
@@ -56,14 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(results.values()) else 0
 
 
-def _restore(value: str | None) -> None:
-    if value is None:
-        os.environ.pop("FORGE_STORE", None)
-    else:
-        os.environ["FORGE_STORE"] = value
-
-
-async def _check(server: Server, store: Path) -> dict[str, str | None]:
+async def _check(server: Endpoint, store: Path) -> dict[str, str | None]:
     session = Session("check", total_steps=ROWS, models=MODELS, store=store)
     clients = [
         Client(name, follow, server, session.id, MODELS) for name, follow in TRANSPORTS.items()
@@ -99,14 +88,14 @@ def _record(session: Session) -> None:
     session.finish()
 
 
-async def _refused(server: Server) -> str | None:
+async def _refused(server: Endpoint) -> str | None:
     from tornado.httpclient import AsyncHTTPClient
 
     reply = await AsyncHTTPClient().fetch(f"{server.url}api/training/sessions", raise_error=False)
     return None if reply.code == 403 else f"answered {reply.code}"
 
 
-async def _page(server: Server) -> str | None:
+async def _page(server: Endpoint) -> str | None:
     from tornado.httpclient import AsyncHTTPClient
 
     for path in ("forge", "forge/static/dashboard.js"):

@@ -9,27 +9,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import secrets
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from forge_notebook.cli._jupyter import jupyter_server, kernel_of
 from forge_notebook.core.catalog import store_path
 from forge_notebook.core.follower import Follower
 from forge_notebook.core.session import ENDED
 from forge_notebook.core.wire import jsonable
 
-START_S = 60.0
 TRAIN_S = 900.0  # far above what a slow machine needs: only a training that hangs gets there
 
 # Runs in the kernel. Prints each session's id as soon as it exists.
@@ -75,120 +68,17 @@ def run_demo(*, stay: bool, as_json: bool = False) -> int:
 
 def _run(*, stay: bool) -> tuple[list[Row], bool]:
     with ExitStack() as stack:
-        server = stack.enter_context(_server())
+        server = stack.enter_context(jupyter_server(store_path()))
         print(f"Live page      {server.url}forge")
         print(f"To log in      open {server.login_page}")
         print(f"Sessions       {store_path()}\n", flush=True)
-        kernel = stack.enter_context(_kernel(server))
+        kernel = stack.enter_context(kernel_of(server))
         rows = [row for follower in _train(kernel) for row in _summary(follower)]
         ok = _print_table(rows)
         if stay:
             print("\nThe page stays up. Ctrl+C ends the demo.", flush=True)
             _wait_for_interrupt()
     return rows, ok
-
-
-@dataclass
-class Server:
-    """A running Jupyter server of our own; the token is in its files, never printed."""
-
-    url: str
-    token: str
-    runtime: Path
-    login_page: str
-
-    def request(self, method: str, path: str, body: Any = None) -> Any:
-        """Call Jupyter's REST API."""
-        request = urllib.request.Request(
-            self.url + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"token {self.token}"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            text = reply.read()
-        return json.loads(text) if text else None
-
-
-@contextmanager
-def _server() -> Iterator[Server]:
-    """A Jupyter server with our extension, on a free loopback port."""
-    with tempfile.TemporaryDirectory(prefix="forge-demo-") as folder, ExitStack() as stack:
-        root = Path(folder)
-        token = secrets.token_hex(24)
-        config = root / "config.json"
-        config.touch(mode=0o600)  # not on the command line, which every user can read
-        config.write_text(json.dumps({"IdentityProvider": {"token": token}}))
-        port = _free_port()
-        log = stack.enter_context(open(root / "server.log", "w"))
-        command = [
-            sys.executable, "-m", "jupyter_server", f"--config={config}", "--no-browser",
-            "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
-            "--ServerApp.jpserver_extensions={'forge_notebook': True}", "--allow-root",
-            f"--ServerApp.root_dir={root}",
-            # The login page lands on our page, not on Jupyter's list of files.
-            "--ServerApp.default_url=/forge",
-        ]  # fmt: skip
-        environment = {
-            **os.environ,
-            "JUPYTER_RUNTIME_DIR": str(root / "runtime"),
-            "FORGE_STORE": str(store_path()),
-        }
-        environment.pop("JUPYTER_TOKEN", None)
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        stack.callback(_end, process)
-        runtime = root / "runtime"
-        page = runtime / f"jpserver-{process.pid}-open.html"
-        server = Server(f"http://127.0.0.1:{port}/", token, runtime, page.as_uri())
-        _wait_until_up(server, process, root / "server.log")
-        yield server
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _wait_until_up(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            server.request("GET", "api/training/health")
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"the Jupyter server did not start:\n{log.read_text()}"
-                ) from None
-            time.sleep(0.1)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT if os.name == "nt" else signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def _kernel(server: Server) -> Iterator[Any]:
-    """A client of a kernel that the server started."""
-    from jupyter_client.blocking.client import BlockingKernelClient
-
-    kernel_id = server.request("POST", "api/kernels", {})["id"]
-    client = BlockingKernelClient(connection_file=str(server.runtime / f"kernel-{kernel_id}.json"))
-    client.load_connection_file()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=START_S)
-        yield client
-    finally:
-        client.stop_channels()
-        server.request("DELETE", f"api/kernels/{kernel_id}")
 
 
 def _train(kernel: Any) -> Iterator[Follower]:

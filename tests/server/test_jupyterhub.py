@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from forge_notebook.cli import check
-from forge_notebook.cli.demo import Server
+from forge_notebook.cli._jupyter import Endpoint
 from forge_notebook.recording import Session
 from forge_notebook.server.page import STATIC
 
@@ -88,7 +88,7 @@ class Hub:
             text = reply.read()
         return json.loads(text) if text else None
 
-    def server(self, user: str) -> Server:
+    def server(self, user: str) -> Endpoint:
         """The user's own server, started, with a token of theirs."""
         self.api("POST", f"users/{user}")
         self.api("POST", f"users/{user}/server", {})
@@ -97,7 +97,7 @@ class Hub:
             assert time.monotonic() < deadline, "the user's server did not start"
             time.sleep(0.2)
         token = self.api("POST", f"users/{user}/tokens", {"expires_in": 3600})["token"]
-        return Server(f"{self.url}/user/{user}/", token, self.folder, "")
+        return Endpoint(f"{self.url}/user/{user}/", token)
 
     def store(self, user: str) -> Path:
         """The user's store."""
@@ -154,11 +154,11 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def servers(hub: Hub) -> dict[str, Server]:
+def servers(hub: Hub) -> dict[str, Endpoint]:
     return {user: hub.server(user) for user in USERS}
 
 
-def get(server: Server, path: str, token: str) -> Any:
+def get(server: Endpoint, path: str, token: str) -> Any:
     request = urllib.request.Request(server.url + path, headers={"Authorization": f"token {token}"})
     with urllib.request.urlopen(request, timeout=30) as reply:
         return json.loads(reply.read())["data"]
@@ -167,7 +167,7 @@ def get(server: Server, path: str, token: str) -> Any:
 @pytest.mark.skipif(not (STATIC / "dashboard.html").exists(), reason="the front end is not built")
 @pytest.mark.parametrize("user", USERS)
 def test_every_transport_and_the_page_work_behind_the_prefix(
-    hub: Hub, servers: dict[str, Server], user: str
+    hub: Hub, servers: dict[str, Endpoint], user: str
 ) -> None:
     results = asyncio.run(check._check(servers[user], hub.store(user)))
     assert len(results) == 7
@@ -175,7 +175,7 @@ def test_every_transport_and_the_page_work_behind_the_prefix(
 
 
 def test_each_sees_own_sessions_and_cannot_reach_the_others(
-    hub: Hub, servers: dict[str, Server]
+    hub: Hub, servers: dict[str, Endpoint]
 ) -> None:
     alice, bob = (servers[user] for user in USERS)
     for user in USERS:
