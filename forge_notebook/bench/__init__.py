@@ -20,6 +20,7 @@ AREAS = (
     "history",
     "ui",
 )
+LONG = ("soak",)  # only by name: it takes hours
 
 
 @dataclass(frozen=True)
