@@ -21,6 +21,7 @@ from forge_notebook.core.frames import (
     POINT,
     POINTS,
     SESSION,
+    VERSION,
     Point,
     Record,
     frame_end,
@@ -117,10 +118,11 @@ class Reader:
         return at
 
     def _take(self, data: bytes, at: int, end: int, records: list[Record]) -> None:
-        _, kind, _, _, stored = HEAD.unpack_from(data, at)
+        _, kind, version, _, stored = HEAD.unpack_from(data, at)
         rank, own = rank_and_seq(stored)
         payload = data[at + HEAD.size : end - CRC.size]
-        if kind == COLUMNS:
+        known_format = 1 <= version <= VERSION
+        if kind == COLUMNS and known_format:
             value = json.loads(payload)
             names = tuple(f"{n} (rank {rank})" if rank else n for n in value["names"])
             self._columns[rank, value["id"]] = (struct.Struct(f"<{len(names)}d"), names)
@@ -130,7 +132,9 @@ class Reader:
         self.lost += new - 1
         self.newest[rank] = own
         self.seq += new
-        if kind == POINTS:
+        if not known_format:  # of a newer release: its numbers may mean something else
+            self.lost += 1
+        elif kind == POINTS:
             time_ns, step, model, columns = POINT.unpack_from(payload)
             known = self._columns.get((rank, columns))
             if known is None:  # its columns record was damaged
