@@ -10,7 +10,7 @@ BUILT := forge_notebook/labextension/package.json
 JS_SOURCES := $(shell find js/src js/style js/schema js/scripts -type f 2>/dev/null) js/package.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo lab test check slow setup js bench docs clean help
+.PHONY: demo lab test check slow compat setup js bench docs clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -50,6 +50,9 @@ $(BUILT): $(JS_SOURCES) js/node_modules/.package-lock.json
 
 slow: setup ## The slow lane: hundreds of kills, restarts of processes
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -q -m slow tests
+
+compat: $(BUILT) ## The same tests on older and newer Python, Jupyter and ipykernel (make compat ARGS=oldest)
+	.ci/compat $(ARGS)
 
 bench: setup ## Measure costs and limits (make bench ARGS="hook --json out.json")
 	$(BIN)/forge-notebook bench $(ARGS)

@@ -6,11 +6,9 @@ machine's speed drifts, a ratio does not.
 
 from __future__ import annotations
 
-import platform
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 AREAS = (
     "hook",
@@ -47,31 +45,6 @@ class Row:
         if self.goal is None:
             return None
         return self.value >= self.goal if self.more_is_better else self.value <= self.goal
-
-
-def as_json(rows: Sequence[Row]) -> dict[str, Any]:
-    """The rows with the machine they were measured on."""
-    return {
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "rows": [{**asdict(row), "ratio": row.ratio, "ok": row.ok} for row in rows],
-    }
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned text."""
-    lines = []
-    for row in rows:
-        goal = (
-            "" if row.goal is None else f"goal {'>=' if row.more_is_better else '<='} {row.goal:g}"
-        )
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f} x {row.reference}"
-        verdict = {True: "ok", False: "MISSED", None: ""}[row.ok]
-        lines.append(
-            f"{row.name:<44} {row.value:>12.4g} {row.unit:<8} {goal:<16} {verdict:<7} {ratio}"
-            f"{'  ' + row.note if row.note else ''}"
-        )
-    return "\n".join(lines)
 
 
 def median_of(measure: Callable[[], float], times: int) -> float:
