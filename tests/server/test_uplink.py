@@ -185,3 +185,14 @@ def test_a_server_killed_and_started_again_under_a_training_has_every_row_once(
     (listed,) = Catalog(tmp_path / "there").sessions()
     assert listed["lost"] == 0
     assert target.token.encode() not in (session.folder / "uplink.log").read_bytes()
+
+
+def test_a_kernel_has_its_servers_store_so_that_no_server_needs_to_be_looked_for(
+    jp_configurable_serverapp: Any, tmp_path: Path
+) -> None:
+    there = tmp_path / "a store of its own"
+    extensions = {"jpserver_extensions": {"forge_notebook": True}}
+    server = jp_configurable_serverapp(  # noqa: F811
+        config={"ServerApp": extensions, "ForgeNotebookApp": {"store": str(there)}}
+    )
+    assert server.session_manager.get_kernel_env("a.ipynb", "a")["FORGE_STORE"] == str(there)
