@@ -15,6 +15,7 @@ from typing import Any
 AREAS = (
     "hook",
     "durability",
+    "control",
     "fanout",
     "trainer",
     "history",
