@@ -13,6 +13,7 @@ from dataclasses import dataclass
 AREAS = (
     "hook",
     "durability",
+    "control",
     "fanout",
     "trainer",
     "history",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forge_notebook.bench import Row
+from forge_notebook.bench.peer_runs import lost_on_kill
 from forge_notebook.core.runlog import POINTS, Reader, has_writer
 from forge_notebook.recording import Session
 
@@ -37,8 +38,7 @@ class Outcome:
 
 
 def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
-    """1,000 kills of 4 writers at once. Peers are not measured here: they keep no count of what
-    they acknowledged."""
+    """1,000 kills of 4 writers at once; five of each peer."""
     with tempfile.TemporaryDirectory() as folder:
         outcome = kill_many(Path(folder), 40 if quick else 1000)
     note = f"of {outcome.acknowledged} acknowledged, {outcome.kills} kills"
@@ -47,6 +47,7 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
         Row("wrong numbers read back", outcome.wrong, "records", goal=0),
         Row("logs that ended in a torn record", outcome.torn, "logs"),
         Row("kills", outcome.kills, "kills", goal=40 if quick else 1000, more_is_better=True),
+        *lost_on_kill(peers, 2 if quick else 5),
     ]
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
 
 from forge_notebook.bench import Row, median_of
 from forge_notebook.bench.peers import loggers
+from forge_notebook.bench.steps import convoy
 from forge_notebook.recording import Session
 
 STEP_S = 0.005
@@ -35,13 +33,14 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
             bare = median_of(lambda q=quantile: _cost(raw, calls, q), repeats)  # type: ignore[misc]
             name = f"log() of 6 scalars, hot, p{round(quantile * 100)}"
             rows.append(Row(name, value, "us", "one write(2)", bare, goal))
-        cold = median_of(lambda: _cost(call, calls // 40, 0.5, pause=STEP_S), 3)
-        bare = median_of(lambda: _cost(raw, calls // 40, 0.5, pause=STEP_S), 3)
+        cold = median_of(lambda: _cost(call, calls // 100, 0.5, pause=STEP_S), repeats)
+        bare = median_of(lambda: _cost(raw, calls // 100, 0.5, pause=STEP_S), repeats)
         rows.append(Row("log() once per 5 ms step, p50", cold, "us", "one write(2)", bare, 15.0))
-        rows.append(_pump_duty(1.0 if quick else 5.0))
+        duty = median_of(lambda: _pump_duty(0.3 if quick else 2.0), repeats)
+        rows.append(Row("background thread, share of one core", duty, "%", goal=1.0))
         session.finish()
         for step_ms in CONVOY_STEPS_MS:
-            rows += _convoy(Path(folder), step_ms, 100 if quick else 400, repeats)
+            rows += convoy(Path(folder), step_ms, 250 if quick else 1600)
         for name, log in loggers(peers, Path(folder)):
             value = median_of(lambda f=log: _cost(f, calls // 10, 0.5), repeats)  # type: ignore[misc]
             rows.append(Row(f"{name}: the same 6, hot, p50", value, "us", "ours", rows[0].value))
@@ -83,73 +82,10 @@ def _quantile(values: Sequence[float], quantile: float) -> float:
     return sorted(values)[int(quantile * (len(values) - 1))]
 
 
-def _pump_duty(seconds: float) -> Row:
-    """CPU of the background thread while a session is open; the clock is the thread's own."""
+def _pump_duty(seconds: float) -> float:
+    """% CPU of the background thread while a session is open; the clock is the thread's own."""
     (thread,) = [t for t in threading.enumerate() if t.name == "forge-pump"]
     clock = time.pthread_getcpuclockid(thread.ident or 0)
     began, cpu = time.perf_counter(), time.clock_gettime(clock)
     time.sleep(seconds)
-    duty = (time.clock_gettime(clock) - cpu) / (time.perf_counter() - began)
-    return Row("background thread, share of one core", 100 * duty, "%", goal=1.0)
-
-
-def _convoy(folder: Path, step_ms: float, steps: int, repeats: int) -> list[Row]:
-    """Steps that give the GIL away and take it back, as torch does at each operation.
-
-    The step is a fixed number of operations, so its time shows whoever holds the GIL meanwhile.
-    Alternating with and without us, so that a drift of the machine meets both alike.
-    """
-    operations = _calibrate(step_ms)
-    found: dict[bool, list[list[float]]] = {False: [], True: []}
-    for _ in range(repeats):
-        for with_us in (False, True):
-            found[with_us].append(_steps(folder, operations, steps, with_us))
-    rows = []
-    for quantile in (0.5, 0.99):
-        without, ours = (
-            statistics.median(_quantile(run, quantile) for run in found[key])
-            for key in (False, True)
-        )
-        name = f"step of {step_ms:g} ms with us, p{round(quantile * 100)}"
-        rows.append(Row(name, ours, "ms", "without us", without))
-    means = [statistics.median(map(statistics.fmean, found[key])) for key in (False, True)]
-    added = 100 * (means[1] / means[0] - 1)
-    rows.append(Row(f"time added to steps of {step_ms:g} ms", added, "%"))
-    return rows
-
-
-def _operation() -> None:
-    os.pwrite(_file().fileno(), _BLOCK, 0)  # releases the GIL, works, takes it back
-
-
-_BLOCK = bytes(1 << 16)
-
-
-@functools.cache
-def _file() -> IO[bytes]:
-    return tempfile.TemporaryFile()
-
-
-def _calibrate(step_ms: float) -> int:
-    times = []
-    for _ in range(200):
-        began = time.perf_counter()
-        _operation()
-        times.append(time.perf_counter() - began)
-    return max(1, round(step_ms / 1e3 / statistics.median(times)))
-
-
-def _steps(folder: Path, operations: int, steps: int, with_us: bool) -> list[float]:
-    session = Session("convoy", store=folder) if with_us else None
-    call = _caller(session) if session else None
-    times = []
-    for step in range(steps):
-        began = time.perf_counter()
-        for _ in range(operations):
-            _operation()
-        if call is not None:
-            call(step)
-        times.append((time.perf_counter() - began) * 1e3)
-    if session is not None:
-        session.finish()
-    return times
+    return 100 * (time.clock_gettime(clock) - cpu) / (time.perf_counter() - began)

@@ -53,6 +53,7 @@ class Reader:
         self.seq = 0
         self.lost = 0  # records whose seq never arrived
         self._file: os.stat_result | None = None
+        self._before = b""  # the checksum that ends at offset, to know the file again
         self.newest: dict[int, int] = {}  # seq of each rank
         self._columns: dict[tuple[int, int], tuple[struct.Struct, tuple[str, ...]]] = {}
 
@@ -65,7 +66,7 @@ class Reader:
         if self._file is not None and (
             now.st_ino != self._file.st_ino or now.st_size < self.offset
         ):
-            self.offset = 0  # another file in its place: its seq goes on, so nothing doubles
+            self._begin_anew()
         self._file = now
         if now.st_size <= self.offset:
             return []
@@ -73,11 +74,16 @@ class Reader:
         size = _CHUNK
         while len(records) < limit and self.offset < now.st_size:
             data = self._load(size)
+            if data is None:
+                self._begin_anew()
+                continue
             used = self._parse(data, records, limit)
             self.offset += used
-            if used == 0:
-                if len(data) < size or size > 2 * MAX_PAYLOAD:
-                    break
+            if used:
+                self._before = data[used - CRC.size : used]
+            elif len(data) < size or size > 2 * MAX_PAYLOAD:
+                break
+            else:
                 size *= 4
         return records
 
@@ -94,10 +100,20 @@ class Reader:
         for rank, number, names in frozen["columns"]:
             self._columns[rank, number] = (struct.Struct(f"<{len(names)}d"), names)
 
-    def _load(self, size: int) -> bytes:
+    def _begin_anew(self) -> None:
+        """Another file is in the log's place: its seq goes on, so nothing doubles."""
+        self.offset, self._before = 0, b""
+
+    def _load(self, size: int) -> bytes | None:
+        """The bytes at offset; None where those before it are not the ones that were read.
+
+        The next file gets the inode number of a removed one, and may have outgrown it by now.
+        """
         try:
             with open(self.path, "rb") as file:
-                file.seek(self.offset)
+                file.seek(self.offset - len(self._before))
+                if file.read(len(self._before)) != self._before:
+                    return None
                 return file.read(size)
         except OSError:
             return b""

@@ -207,6 +207,9 @@ class SessionState:
             self._event(record.seq, record.data)
         elif record.kind == SESSION and not record.data.get("again"):
             self._session(record.data)
+        elif record.kind == SESSION and not self.start_time:  # the log before this was removed
+            self._session(record.data)
+            self.status = Status.RUNNING
 
     def _session(self, data: dict[str, Any]) -> None:
         time = data["time"] / 1e9

@@ -57,6 +57,7 @@ class Writer:
         # Re-entrant: a signal handler may log, or finish, while the main thread is in here.
         self.lock = threading.RLock()
         self.waiting: deque[tuple[int, bytes]] = deque()
+        self._begun = False
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._head: list[tuple[int, bytes]] = []  # what a new file needs to be readable by itself
         self._open(wait_s)
@@ -79,6 +80,7 @@ class Writer:
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = fd
+        self._begun = True
         # Under the lock: nobody of this rank appends meanwhile.
         base = self._rank << RANK_SHIFT
         self.seq = max(self.seq, base + last_seq(self.path, self._rank))
@@ -222,27 +224,40 @@ class Writer:
         if self.waiting:
             with self.lock:
                 self._write_waiting()
-        try:
-            if os.path.samestat(os.fstat(self.fd), os.stat(self.path)):
-                return
-        except OSError:
-            pass
+        gone = self._gone()
+        if gone is False:
+            return
         with self.lock:
             if self not in _writers_of_this_process:
                 return
-            old = self.fd
+            begun, old = self._begun, self.fd
             try:
                 self._open(wait_s=0.05)
             except SessionBusy as error:
                 self._fails(OSError(errno.EBUSY, str(error)))
-                return
-            if self.fd == old:
-                return
-            if old >= 0:
-                log.warning("%s: the log was removed; recording goes on in a new file", self.path)
-                waits = set(self.waiting)
-                self.waiting.extendleft(r for r in reversed(self._head) if r not in waits)
-            self._write_waiting()
+            if self.fd != old:
+                if begun:
+                    log.warning("%s: the log was removed; recording goes on in another", self.path)
+                    waits = set(self.waiting)
+                    self.waiting.extendleft(r for r in reversed(self._head) if r not in waits)
+                self._write_waiting()
+            elif gone:
+                self._let_go()
+
+    def _gone(self) -> bool | None:
+        """Whether another file or none is at the log's place; None where that cannot be told."""
+        try:
+            return not os.path.samestat(os.fstat(self.fd), os.stat(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return None
+
+    def _let_go(self) -> None:
+        """Nobody reads the removed file: rows count as lost, events wait for a new one."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def sync(self) -> None:
         """Force the log to the disk: it then survives a crash of the machine as well."""

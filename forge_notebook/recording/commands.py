@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from forge_notebook.core.runlog import EVENT, Reader
 
+PAUSE_POLL_S = 0.02
 REMEMBERED = 1000  # ids of commands already taken; a command sent twice is carried out once
 
 
@@ -60,3 +62,50 @@ class Inbox:
         self.read()
         while (command := self.next()) is not None:
             command.ack(False, why)
+
+
+class Requests:
+    """What viewers ask of one loop: ``next`` for a loop that carries commands out itself,
+    ``stopping`` for one that pauses and stops only."""
+
+    def __init__(self, log: Path, start: Callable[[], None], event: Callable[..., None]) -> None:
+        self._inbox = Inbox(log, event)
+        self._start, self._event = start, event
+        self.read, self.refuse_all = self._inbox.read, self._inbox.refuse_all
+        self.stopped = False
+        self._pausing = False
+        self._offered = False
+
+    def next(self) -> Command | None:
+        """The oldest that waits. The first call tells the viewers that somebody asks."""
+        if not self._offered:
+            self._offered = True
+            self._event("controls")
+        return self._inbox.next()
+
+    def stopping(self) -> bool:
+        """Whether a viewer asked to stop. While one asked to pause, this waits."""
+        while True:
+            command = self.next()
+            if command is not None:
+                self._obey(command)
+            elif self.stopped or not self._pausing:
+                return self.stopped
+            else:
+                time.sleep(PAUSE_POLL_S)
+
+    def _obey(self, command: Command) -> None:
+        if command.name == "pause":
+            if not self._pausing:
+                self._start()
+                self._event("paused")
+            self._pausing = True
+        elif command.name in ("resume", "stop"):
+            if self._pausing:
+                self._event("resumed")
+            self._pausing = False
+            self.stopped = self.stopped or command.name == "stop"
+        else:
+            command.ack(False, f"this loop does not take {command.name!r}")
+            return
+        command.ack()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from forge_notebook.core.catalog import check_session_id, new_session_id, store_path
-from forge_notebook.core.compiled import compilable, compile_log
 from forge_notebook.core.control import send_command
 from forge_notebook.core.errors import UnknownSession
 from forge_notebook.core.frames import MAX_RANK
@@ -24,24 +21,17 @@ from forge_notebook.core.runlog import EVENT, SESSION, Reader, SilentWriter, Wri
 from forge_notebook.core.session import ENDED, SessionState, Status, check_move
 from forge_notebook.core.wire import TrainingMetrics
 from forge_notebook.recording import display
-from forge_notebook.recording.commands import Command, Inbox
-from forge_notebook.recording.deferred import Deferred
+from forge_notebook.recording.commands import Command, Requests
 from forge_notebook.recording.pump import pump
 from forge_notebook.recording.ranks import is_silent, shared_id
-from forge_notebook.recording.values import PLAIN, floats, is_deferred
-
-log = logging.getLogger(__name__)
+from forge_notebook.recording.rows import Rows
+from forge_notebook.recording.sending import send_beside, wait_for
 
 UPKEEP_S = 1.0  # how often a removed log or a full disk is looked after
-PAUSE_POLL_S = 0.02
 # Told by the process that leads, once; the other ranks' sessions only move along.
 STORY = frozenset({"training_started", "training_completed", "training_failed", "training_stopped",
                    "paused", "resumed", "model_started", "model_completed", "controls",
                    "command_ack"})  # fmt: skip
-UPLINK_WAIT_S = 5.0
-_still_sending: list[subprocess.Popen[bytes]] = []  # collected, it would complain of running
-COMPILE_AFTER = 16  # rows of the same metrics in a row
-COMPILE_AT_MOST = 8  # times; a loop whose metrics change all the time is not worth it
 
 
 class Session:
@@ -118,17 +108,10 @@ class Session:
             raise UnknownSession(f"no session {resume!r} in {self.store}; nothing to resume")
         log_file = self.folder / "run.log"
         self._writer = SilentWriter(log_file) if self._silent else Writer(log_file, rank=self._rank)
-        self._append_point = self._writer.append_point
         self._status = Status.CREATED
-        self._steps: dict[int, int] = {}
-        self._names: tuple[str, ...] = ()  # of the newest row that took the general way
-        self._same_names = 0
-        self._compiled = 0
-        self._deferred = Deferred(self._append_point, self._writer.drop)
-        self._inbox = Inbox(self.folder / "control.log", self.event)
-        self._offered = False
-        self._pausing = False
-        self._stopping = False
+        self._rows = Rows(self._writer, self.start, None if self._silent else self._use)
+        self._made: Callable[..., None] | None = None
+        self._requests = Requests(self.folder / "control.log", self.start, self.event)
         self._next_upkeep = 0.0
         self._viewing = threading.Lock()  # the loop and the user may both ask for the metrics
         self._view = (Reader(self.folder / "run.log"), SessionState(self.id))
@@ -139,17 +122,9 @@ class Session:
             self._writer.append_json(SESSION, self._describe(config, total_steps, models))
         if not self._silent:
             pump.add(self)
-        self._uplink = self._start_uplink(url, token) if self._leads else None
+        self._uplink = send_beside(self.folder, url, token) if self._leads else None
         if resume:
             self.event("resumed")
-
-    def _start_uplink(self, url: str | None, token: str | None) -> subprocess.Popen[bytes] | None:
-        if not (url or os.environ.get("FORGE_URL") or os.environ.get("KERNEL_FORGE_URL")):
-            return None
-        from forge_notebook.recording import uplink  # here: HTTP takes 40 ms to import
-
-        server = uplink.target(url, token)
-        return None if server is None else uplink.start(self.folder, server)
 
     @property
     def _leads(self) -> bool:
@@ -193,54 +168,14 @@ class Session:
         >>> forge.load(session.id).to_pandas()["step"].tolist()
         [0, 1]
         """
-        if step is None:
-            step = self._steps.get(model, -1) + 1
-        if self._status is not Status.RUNNING:
-            self.start()
-        self._steps[model] = step
-        for value in metrics.values():
-            if value.__class__ not in PLAIN:
-                self._log_other(step, model, metrics)
-                return
-        if self._deferred:
-            self._log_other(step, model, metrics)
-            return
-        try:
-            self._append_point(step, model, metrics)
-        except Exception:  # a step or an int that does not fit: find out which, and say so
-            self._log_other(step, model, metrics)
-        names = tuple(metrics)
-        if names != self._names:
-            self._names, self._same_names = names, 0
-        self._same_names += 1
-        if self._same_names == COMPILE_AFTER:
-            self._compile(names)
+        self._rows.log(step, model=model, **metrics)
 
-    def _compile(self, names: tuple[str, ...]) -> None:
-        """From here on ``self.log`` is a function made for these metrics; same meaning, faster."""
-        replaced = type(self).log is not Session.log or (
-            "log" in self.__dict__ and not self._compiled
-        )
-        if self._silent or replaced or self._compiled >= COMPILE_AT_MOST or not compilable(names):
-            return
-        self._compiled += 1
-        general = type(self).log.__get__(self)
-        made = compile_log(self._writer, names, self._steps, PLAIN, general)
-        self.log = made  # type: ignore[method-assign]
-
-    def _log_other(self, step: Any, model: int, metrics: dict[str, Any]) -> None:
-        try:
-            step, model = int(step), int(model)
-        except (TypeError, ValueError):
-            raise TypeError(f"step={step!r}, model={model!r}: log() takes integers there") from None
-        if not (-(1 << 63) <= step < 1 << 63 and 0 <= model <= 65_535):
-            raise ValueError(f"step={step}, model={model}: model is 0 to 65535, step fits 64 bits")
-        if self._deferred or any(map(is_deferred, metrics.values())):
-            with self._writer.lock:  # against the pump, which lifts the hold
-                self._writer.held = True
-                self._deferred.add(time.time_ns(), step, model, metrics)
-        else:
-            self._append_point(step, model, floats(metrics))
+    def _use(self, made: Callable[..., None]) -> None:
+        """From here on ``self.log`` is a function made for the loop's metrics; same meaning,
+        faster. A ``log`` of the user's own stays."""
+        if type(self).log is Session.log and self.__dict__.get("log") is self._made:
+            made.__doc__ = Session.log.__doc__
+            self.log = self._made = made  # type: ignore[method-assign]
 
     def event(
         self, name: str, /, *, step: int | None = None, model: int | None = None, **data: Any
@@ -251,8 +186,7 @@ class Session:
         Raises InvalidTransition where the status does not allow the event.
         """
         self._status = check_move(self._status, name)
-        self.flush()
-        self._hold()
+        self._rows.run(self._status is Status.RUNNING)
         if not self._leads:
             if name in STORY or self._silent:
                 return
@@ -287,7 +221,7 @@ class Session:
         self.event(
             "model_completed",
             model=index,
-            step=self._steps.get(index),
+            step=self._rows.steps.get(index),
             modelIndex=index,
             currentModel=index + 1,
             totalModels=len(total),
@@ -295,8 +229,7 @@ class Session:
 
     def flush(self) -> None:
         """Write the values that are still on an accelerator; waits for the device."""
-        if self._deferred:
-            self._drain(wait=True)
+        self._rows.drain(wait=True)
 
     def finish(self, status: str = "completed", error: str | None = None) -> None:
         """End the session: ``completed``, ``failed`` or ``stopped``. A second call does nothing.
@@ -315,20 +248,12 @@ class Session:
             return
         pump.remove(self)
         if self._leads:
-            self._inbox.refuse_all("the session has ended")
+            self._requests.refuse_all("the session has ended")
         data: dict[str, Any] = {} if error is None else {"error": error}
         self.event(events[status], **data)
         self._writer.close()
         if self._uplink is not None:
-            self._wait_for_uplink(self._uplink)
-
-    def _wait_for_uplink(self, process: subprocess.Popen[bytes]) -> None:
-        """Where a job's end kills its processes, the last rows would not be sent."""
-        try:
-            process.wait(UPLINK_WAIT_S)
-        except subprocess.TimeoutExpired:
-            log.warning("%s is still being sent; later: forge-notebook push %s", self.id, self.id)
-            _still_sending.append(process)
+            wait_for(self._uplink, self.id)
 
     # Control
 
@@ -345,38 +270,12 @@ class Session:
 
         Answer it with ``command.ack()``, or ``command.ack(False, "why not")``.
         """
-        if not self._offered:
-            self._offered = True
-            self.event("controls")
-        return self._inbox.next()
+        return self._requests.next()
 
     @property
     def should_stop(self) -> bool:
         """Whether a viewer asked to stop. While one asked to pause, this waits."""
-        while True:
-            command = self.next_command()
-            if command is not None:
-                self._obey(command)
-            elif self._stopping or not self._pausing:
-                return self._stopping
-            else:
-                time.sleep(PAUSE_POLL_S)
-
-    def _obey(self, command: Command) -> None:
-        if command.name == "pause":
-            if not self._pausing:
-                self.start()
-                self.event("paused")
-            self._pausing = True
-        elif command.name in ("resume", "stop"):
-            if self._pausing:
-                self.event("resumed")
-            self._pausing = False
-            self._stopping = self._stopping or command.name == "stop"
-        else:
-            command.ack(False, f"this loop does not take {command.name!r}")
-            return
-        command.ack()
+        return self._requests.stopping()
 
     # Looking
 
@@ -423,7 +322,7 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         if kind is None:
-            self.finish("stopped" if self._stopping else "completed")
+            self.finish("stopped" if self._requests.stopped else "completed")
         elif issubclass(kind, KeyboardInterrupt):
             self.finish("stopped")
         else:
@@ -434,19 +333,9 @@ class Session:
     def pump(self) -> None:
         """Read commands, write what arrived from accelerators, look after the file."""
         if self._leads:
-            self._inbox.read()
-        if self._deferred:
-            self._drain(wait=False)
+            self._requests.read()
+        self._rows.drain(wait=False)
         now = time.monotonic()
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_S
             self._writer.keep_file()
-
-    def _drain(self, *, wait: bool) -> None:
-        self._deferred.drain(wait=wait)
-        self._hold()
-
-    def _hold(self) -> None:
-        """Whether rows must take the general way: not running, or others wait before them."""
-        with self._writer.lock:
-            self._writer.held = self._status is not Status.RUNNING or bool(self._deferred)

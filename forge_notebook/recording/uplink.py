@@ -28,7 +28,8 @@ from forge_notebook.core.runlog import has_writer
 
 log = logging.getLogger(__name__)
 
-CHUNK = 256 << 10
+CHUNK = 256 << 10  # at most
+LEAST = 1 << 10
 IDLE_S = 0.5
 BUSY_S = 0.1
 LONGEST_WAIT_S = 10.0
@@ -81,6 +82,7 @@ class Uplink:
         self._there: int | None = None
         self._after: int | None = None
         self._file: BinaryIO | None = None
+        self.chunk = CHUNK  # less while the link does not take that within TIMEOUT_S
 
     def close(self) -> None:
         """Let go of the log."""
@@ -119,8 +121,13 @@ class Uplink:
         there = self._there or 0
         here = there - self._shift
         file.seek(here)
-        data = file.read(CHUNK)
-        answer = self._put(there, data, end=end and here + len(data) >= self._size())
+        data = file.read(self.chunk)
+        try:
+            answer = self._put(there, data, end=end and here + len(data) >= self._size())
+        except OSError:
+            self.chunk = max(LEAST, self.chunk // 4)
+            raise
+        self.chunk = min(CHUNK, 2 * self.chunk)
         self._there = int(answer["size"])
         self._obey(answer["commands"])
         return len(data)
@@ -190,11 +197,12 @@ def _ship(uplink: Uplink, patience_s: float) -> bool:
         if not alive and not ended:
             ended = time.monotonic()
         try:
+            whole = uplink.chunk
             sent = uplink.step(end=not alive)
             if uplink.done and not alive:
                 return True
             wait = BUSY_S if sent else IDLE_S
-            if sent == CHUNK:
+            if sent == whole:
                 continue
         except OSError as error:
             log.info("%s: not sent yet (%s)", uplink.folder.name, error)

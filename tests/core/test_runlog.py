@@ -191,6 +191,29 @@ def test_a_removed_log_is_begun_anew_and_the_loss_is_known(tmp_path: Path) -> No
     assert anew.lost == 7  # the five rows, the session record and its columns
 
 
+def test_a_log_begun_anew_is_known_also_by_an_inode_of_the_same_number(tmp_path: Path) -> None:
+    """Written over in place: to a reader that is what a removed log looks like whose inode number
+    went to the next one, which had outgrown it before the reader looked."""
+    path = tmp_path / "run.log"
+    writer = Writer(path)
+    for step in range(5):
+        writer.append_point(step, 0, {"loss": 1.0})
+    reader = Reader(path)
+    assert len(reader.read()) == 5
+    path.rename(tmp_path / "removed")
+    writer.keep_file()
+    names = {"loss": 1.0, "lr": 0.1}  # other frames: the old offset is in the middle of one
+    for step in range(5, 40):
+        writer.append_point(step, 0, names)
+    anew = path.read_bytes()
+    path.rename(tmp_path / "anew")
+    (tmp_path / "removed").rename(path)
+    path.write_bytes(anew)
+    assert path.stat().st_size > reader.offset
+    assert [r.data.step for r in reader.read() if r.kind == POINTS] == list(range(5, 40))
+    assert (reader.lost, reader.offset) == (0, len(anew))
+
+
 CHILD = """
 import sys, time
 from pathlib import Path

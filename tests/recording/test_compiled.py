@@ -17,7 +17,7 @@ import forge_notebook as forge
 from forge_notebook.core.compiled import compilable
 from forge_notebook.core.runlog import POINTS, Reader, read_log
 from forge_notebook.recording import Session
-from forge_notebook.recording.session import COMPILE_AFTER
+from forge_notebook.recording.rows import COMPILE_AFTER
 
 
 def rows(session: Session) -> list[tuple[int, int, dict[str, float]]]:
@@ -107,6 +107,19 @@ def test_a_log_of_the_users_own_is_left_alone() -> None:
     for step in range(3 * COMPILE_AFTER):
         session.log(step, loss=1.0)
     assert len(seen) == len(rows(session)) == 3 * COMPILE_AFTER
+
+
+def test_a_log_bound_before_it_was_compiled_is_fast_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = forge.session("s")
+    log = session.log
+    for step in range(COMPILE_AFTER):
+        log(step, loss=1.0)
+    monkeypatch.setattr(session._rows, "_append_point", None)  # the general way would fail
+    for step in range(COMPILE_AFTER, 3 * COMPILE_AFTER):
+        log(step, loss=float(step))
+    assert [s for s, *_ in rows(session)] == list(range(3 * COMPILE_AFTER))
 
 
 def test_only_names_that_can_be_parameters_are_compiled() -> None:

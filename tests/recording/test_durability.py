@@ -3,12 +3,15 @@ limits, mounts, kills and forks are the system's own."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ import pytest
 
 import forge_notebook as forge
 from forge_notebook.core.follower import Follower
-from forge_notebook.core.runlog import POINTS, Reader, read_log
+from forge_notebook.core.runlog import EVENT, POINTS, Reader, read_log
 from forge_notebook.recording import Session
+from forge_notebook.recording.session import UPKEEP_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,28 +82,37 @@ def test_a_file_that_may_not_grow_costs_counted_rows_only(tmp_path: Path) -> Non
     assert events == ["training_started", "checkpoint_saved", "training_completed"]
 
 
-def test_a_full_file_system_and_room_again(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)):
         pytest.skip("mounting a small tmpfs needs root")
-    try:
-        (disk / "ballast").write_bytes(bytes(32 << 10))
-        session = forge.session("s", store=disk)
-        for step in range(3000):
-            session.log(step, loss=1.0)
-        (disk / "ballast").unlink()
-        for step in range(3000, 3100):
-            session.log(step, loss=1.0)
-        session.finish()
-        history = forge.load(session.id, store=disk)
-        kept = steps(session.folder / "run.log")
-        assert kept[-100:] == list(range(3000, 3100))
-        assert history.status["status"] == "completed"
-        assert history.status["lost"] == 3100 - len(kept) > 1000
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    yield folder
+    while os.path.ismount(folder):
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def mount(*options: str) -> bool:
+    command = ["mount", *options]
+    return os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_a_full_file_system_and_room_again(disk: Path) -> None:
+    (disk / "ballast").write_bytes(bytes(32 << 10))
+    session = forge.session("s", store=disk)
+    for step in range(3000):
+        session.log(step, loss=1.0)
+    (disk / "ballast").unlink()
+    for step in range(3000, 3100):
+        session.log(step, loss=1.0)
+    session.finish()
+    history = forge.load(session.id, store=disk)
+    kept = steps(session.folder / "run.log")
+    assert kept[-100:] == list(range(3000, 3100))
+    assert history.status["status"] == "completed"
+    assert history.status["lost"] == 3100 - len(kept) > 1000
 
 
 def wait_for(what: Any) -> None:
@@ -131,6 +144,78 @@ def test_a_store_that_cannot_be_written_at_first_is_used_once_it_can(
     assert (status["lost"], status["config"], status["status"]) == (10, {"lr": 1}, "completed")
 
 
+def test_a_store_that_becomes_read_only_under_a_running_session_and_writable_again(
+    disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel refuses to make a mount read-only while a log on it is open, so the store gives
+    way to another mount that is, as one that a server lost and mounted again."""
+    session = forge.session("s", store=disk, config={"lr": 1})
+    session.log(0, loss=1.0)
+    assert not mount("-o", "remount,ro", str(disk))
+    assert mount("-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(disk))
+    wait_for(lambda: session._writer.error is not None)
+    for step in range(1, 30):
+        session.log(step, loss=1.0)
+    session.event("checkpoint_saved", path="while read-only")
+    time.sleep(2 * UPKEEP_S)
+    assert caplog.text.count("cannot record") == 1
+    assert "Read-only file system" in caplog.text
+    assert mount("-o", "remount,rw", str(disk))
+    wait_for(lambda: session._writer.error is None)
+    for step in range(30, 40):
+        session.log(step, loss=1.0)
+    session.finish()
+    assert "recording again; 29 rows were lost" in caplog.text
+    assert steps(session.folder / "run.log") == list(range(30, 40))
+    status = forge.load(session.id, store=disk).status
+    assert (status["config"], status["status"]) == ({"lr": 1}, "completed")
+    assert status["startTime"] is not None
+    assert status["lost"] >= 29 + 1  # and what stands in the log that went away
+    events = [r.data.get("event") for r in read_log(session.folder / "run.log") if r.kind == EVENT]
+    assert events == ["checkpoint_saved", "training_completed"]
+
+
+def test_a_log_that_becomes_read_only_costs_the_rows_of_that_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = forge.session("s", store=tmp_path)
+    log = session.folder / "run.log"
+    session.log(0, loss=1.0)
+    with read_only(log):
+        for step in range(1, 30):
+            session.log(step, loss=1.0)
+        session.event("checkpoint_saved", path="while read-only")
+    for step in range(30, 40):
+        session.log(step, loss=1.0)
+    session.finish()
+    assert caplog.text.count("cannot record") == 1
+    assert "recording again; 29 rows were lost" in caplog.text
+    assert steps(log) == [0, *range(30, 40)]
+    status = forge.load(session.id, store=tmp_path).status
+    assert (status["lost"], status["status"]) == (29, "completed")
+
+
+@contextmanager
+def read_only(file: Path) -> Iterator[None]:
+    """Also for root, and for who has it open: not on every file system, and so tried first."""
+    probe = file.with_name("probe")
+    with contextlib.suppress(FileNotFoundError), open(probe, "wb", buffering=0) as opened:
+        change = subprocess.run(["chattr", "+i", str(probe)], capture_output=True)
+        try:
+            opened.write(b"x")
+            pytest.skip("making an open file read-only needs root, chattr and ext4")
+        except OSError:
+            pass
+        finally:
+            if change.returncode == 0:
+                subprocess.run(["chattr", "-i", str(probe)], check=True)
+    subprocess.run(["chattr", "+i", str(file)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", str(file)], check=True)
+
+
 def test_a_store_removed_and_blocked_under_a_running_session(tmp_path: Path) -> None:
     store = tmp_path / "store"
     session = forge.session("s", store=store)
@@ -150,7 +235,7 @@ def test_a_store_removed_and_blocked_under_a_running_session(tmp_path: Path) -> 
     assert steps(session.folder / "run.log") == list(range(20, 30))
     status = forge.load(session.id, store=store).status
     assert status["lost"] >= 20
-    assert status["name"] == session.id  # the session record of a removed log is gone for good
+    assert status["name"] == "s"  # a new log says again what it is of
 
 
 def test_a_clock_set_back_makes_no_negative_time_and_keeps_the_order(

@@ -73,7 +73,7 @@ def recorded(log: Path) -> Run:
             run.rows.append(Row(data.time_ns, data.step, data.model, metrics))
         elif record.kind == EVENT:
             run.events.append((len(run.rows), data))
-        elif record.kind == SESSION and not data.get("again") and not run.session:
+        elif record.kind == SESSION and not run.session:
             run.session = data
     return run
 
