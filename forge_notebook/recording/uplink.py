@@ -173,7 +173,18 @@ class Uplink:
         if error.code == 409:
             self._there = None  # meet again: the server knows where to go on
         elif error.code in (400, 401, 403, 404, 405, 413):
-            raise Refused(f"the server refuses this session: HTTP {error.code}") from None
+            why = f"HTTP {error.code}{_said(error)}"
+            raise Refused(f"the server refuses this session: {why}") from None
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """What our server says of a refusal; nothing of what a proxy's page says."""
+    try:
+        answer = json.loads(error.read(10_000))
+        text = f"{answer['error']} ({answer['code']})"
+    except (ValueError, KeyError, TypeError, OSError):
+        return ""
+    return f", {text[:300]}" if text.isprintable() else ""
 
 
 def ship(folder: Path, server: Target, *, patience_s: float) -> bool:

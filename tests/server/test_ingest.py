@@ -30,18 +30,6 @@ from forge_notebook.recording import Session, uplink
 from forge_notebook.recording.uplink import Refused, Target, Uplink, ship, target
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    """The store of the machine that trains; the server has one of its own."""
-    return tmp_path / "here"
-
-
-@pytest.fixture
-def server(jp_serverapp: Any, jp_base_url: str, http_server: Any, http_server_port: Any) -> Target:
-    url = f"http://localhost:{http_server_port[-1]}{jp_base_url}"
-    return Target(url, jp_serverapp.identity_provider.token)
-
-
 async def aside(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Run what blocks beside the server's loop."""
     loop = asyncio.get_running_loop()

@@ -40,8 +40,12 @@ MESSAGE = jsonschema.Draft202012Validator(SCHEMA)
 
 
 def test_the_files_describe_exactly_the_registered_routes() -> None:
+    def described_as(path: str) -> str:
+        parameter = "{tokenId}" if path.startswith("tokens/") else "{sessionId}"
+        return "/" + path.replace("([^/]+)", parameter).replace("\\", "")
+
     registered = {
-        ("/" + path.replace("([^/]+)", "{sessionId}").replace("\\", ""), verb)
+        (described_as(path), verb)
         for path, handler in API
         for verb in ("get", "post", "put", "delete", "patch")
         if verb in {name for kind in handler.__mro__ if kind.__module__.startswith("forge_notebook")
