@@ -158,8 +158,8 @@ def _unimplemented(verb: Any) -> bool:
 def integer(name: str, value: Any, low: int, high: int) -> int:
     """A whole number in a range. Raises InvalidCursor naming the field and the range."""
     try:
-        if isinstance(value, (bool, float)):
-            raise ValueError
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError  # 1.0 is a whole number in JSON schema
         number = int(value)
     except (TypeError, ValueError):
         number = low - 1

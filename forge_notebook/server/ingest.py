@@ -134,13 +134,16 @@ class IngestHandler(ForgeHandler):
         check_session_id(session_id)
         offset = self.integer("offset", 0, 0, MAX_SEQ)
         after = self.integer("after", None, 0, MAX_SEQ)
+        end = self.get_query_argument("end", "0")
+        if end not in ("0", "1"):
+            raise web.HTTPError(400, "end=%r: give 0 or 1", end)
         if len(self.request.body) > MAX_CHUNK:
             raise web.HTTPError(413, "at most %d bytes at once", MAX_CHUNK)
         try:
             answer = await self.hub.in_thread(self._put, session_id, offset, after)
         except OSError as error:
             raise web.HTTPError(507, "the log could not be kept here: %s", error.strerror) from None
-        if self.get_query_argument("end", "") == "1":
+        if end == "1":
             self._release(session_id)
         else:
             self._renew(session_id)
