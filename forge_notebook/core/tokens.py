@@ -27,6 +27,7 @@ FILE = ".ingest-tokens.json"
 PREFIX = "forge_"
 SESSION_BYTES = 1 << 30  # ten million rows of six metrics are 0.9 GB
 TOTAL_BYTES = 10 << 30
+_NAME = re.compile(r"[A-Za-z0-9 ._:@/-]{0,100}\Z")  # it is shown in terminals and logs
 _PATTERN = re.compile(r"[A-Za-z0-9_*-]{1,100}\Z")
 
 
@@ -99,8 +100,8 @@ class TokenBook:
         total_bytes: int = TOTAL_BYTES,
     ) -> tuple[Grant, str]:
         """A new token: its grant, and its text, which nobody can show again. Raises BadToken."""
-        if len(name) > 100 or not name.isprintable():
-            raise BadToken("name: give at most 100 printable characters")
+        if not _NAME.match(name):
+            raise BadToken("name: give at most 100 letters, digits, spaces and . _ : @ / -")
         if not sessions or not all(_PATTERN.match(one) for one in sessions):
             raise BadToken("sessions: give ids of sessions, or patterns such as 'night-*'")
         if min(session_bytes, total_bytes) < 1:

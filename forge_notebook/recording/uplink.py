@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -163,6 +164,13 @@ class Uplink:
             with error:
                 self._refused(error)
             raise OSError(f"HTTP {error.code}") from None
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                raise Refused(
+                    "the server's certificate is not trusted here "
+                    f"({error.reason.verify_message}); set SSL_CERT_FILE to its authority's file"
+                ) from None
+            raise
         except (ValueError, KeyError) as error:
             raise OSError(f"an answer that is none: {error!r}") from None
         if self._after is not None:

@@ -83,8 +83,8 @@ def test_a_revoked_token_is_refused_at_once_also_by_who_has_read_the_file(store:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"name": "a\nb"}, {"name": "x" * 101}, {"sessions": []}, {"sessions": ["../x"]},
-     {"session_bytes": 0}, {"total_bytes": -1}],
+    [{"name": "a\nb"}, {"name": "\x1b[2J"}, {"name": "x" * 101}, {"sessions": []},
+     {"sessions": ["../x"]}, {"session_bytes": 0}, {"total_bytes": -1}],
 )  # fmt: skip
 def test_impossible_tokens_are_not_made(store: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(BadToken):
