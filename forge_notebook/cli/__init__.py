@@ -24,6 +24,7 @@ COMMANDS = (
     "bench",
     "check",
     "push",
+    "token",
 )
 
 

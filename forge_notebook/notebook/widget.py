@@ -70,7 +70,8 @@ class SessionWidget(anywidget.AnyWidget):
             with self._reading:
                 self._answer(event, data)
         except (ForgeError, TypeError, ValueError) as error:
-            self._tell(ERROR, {"message": str(error), "event": event})
+            code = getattr(error, "code", "bad_message")
+            self._tell(ERROR, {"message": str(error), "code": code, "event": event})
 
     def _answer(self, event: str, data: dict[str, Any]) -> None:
         if event == "subscribe_session":

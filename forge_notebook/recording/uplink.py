@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -170,6 +171,13 @@ class Uplink:
             with error:
                 self._refused(error)
             raise OSError(f"HTTP {error.code}") from None
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                raise Refused(
+                    "the server's certificate is not trusted here "
+                    f"({error.reason.verify_message}); set SSL_CERT_FILE to its authority's file"
+                ) from None
+            raise
         except (ValueError, KeyError) as error:
             raise OSError(f"an answer that is none: {error!r}") from None
         if self._after is not None:
@@ -180,7 +188,18 @@ class Uplink:
         if error.code == 409:
             self._there = None  # meet again: the server knows where to go on
         elif error.code in (400, 401, 403, 404, 405, 413):
-            raise Refused(f"the server refuses this session: HTTP {error.code}") from None
+            why = f"HTTP {error.code}{_said(error)}"
+            raise Refused(f"the server refuses this session: {why}") from None
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """What our server says of a refusal; nothing of what a proxy's page says."""
+    try:
+        answer = json.loads(error.read(10_000))
+        text = f"{answer['error']} ({answer['code']})"
+    except (ValueError, KeyError, TypeError, OSError):
+        return ""
+    return f", {text[:300]}" if text.isprintable() else ""
 
 
 def ship(folder: Path, server: Target, *, patience_s: float) -> bool:

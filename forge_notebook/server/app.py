@@ -12,9 +12,11 @@ from traitlets import Bool, Float, Integer, Unicode, default
 
 from forge_notebook.core.catalog import store_path
 from forge_notebook.server.conversation import Limits
+from forge_notebook.server.grants import Grants
 from forge_notebook.server.hub import Hub
 from forge_notebook.server.lifecycle import EVENT_ID, EVENT_SCHEMA, Lifecycle
 from forge_notebook.server.page import STATIC, PageHandler, StaticHandler
+from forge_notebook.server.rate import Rates
 from forge_notebook.server.routes import API
 
 
@@ -37,6 +39,16 @@ class ForgeNotebookApp(ExtensionApp):
     ).tag(config=True)
     max_requests_hz = Float(
         20.0, min=0.1, help="Requests per second and socket, after a burst; above, they wait."
+    ).tag(config=True)
+    max_http_hz = Float(
+        100.0,
+        min=0.1,
+        help="HTTP requests per second and client, after a burst of ten seconds' worth; above, "
+        "429. A client is an address and, by cookie, a user. Behind a proxy set "
+        "ServerApp.trust_xheaders, or all that come through it count as one address.",
+    ).tag(config=True)
+    ingest_tokens = Bool(
+        True, help="Take tokens that can only send logs (forge-notebook token); False: none."
     ).tag(config=True)
     max_subscriptions = Integer(256, min=1, help="Sessions that one socket may follow.").tag(
         config=True
@@ -64,6 +76,8 @@ class ForgeNotebookApp(ExtensionApp):
         self.settings["forge_limits"] = Limits(
             requests_hz=self.max_requests_hz, subscriptions=self.max_subscriptions
         )
+        self.settings["forge_rates"] = Rates(self.max_http_hz)
+        self.settings["forge_grants"] = Grants(store) if self.ingest_tokens else None
 
     def initialize_handlers(self) -> None:
         """Register the routes; ExtensionApp puts ``base_url`` before each."""

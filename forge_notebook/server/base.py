@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any, TypeVar
 
 from jupyter_server.base.handlers import APIHandler
@@ -17,8 +18,10 @@ from forge_notebook.core.errors import (
     UnknownMetric,
     UnknownSession,
 )
+from forge_notebook.core.tokens import BadToken, QuotaExceeded, TokenRefused, UnknownToken
 from forge_notebook.core.wire import dumps
 from forge_notebook.server.hub import Hub, TooManyViewers
+from forge_notebook.server.rate import Rates
 
 RESOURCE = "forge_notebook"  # what Jupyter's authorizer is asked about
 MAX_SEQ = (1 << 63) - 1
@@ -33,12 +36,17 @@ _STATUS = {
     SessionBusy: 409,
     CommandRefused: 409,
     TooManyViewers: 503,
+    BadToken: 400,
+    UnknownToken: 404,
+    TokenRefused: 403,
+    QuotaExceeded: 413,
 }
 _CODE = {
     400: "bad_request",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    413: "too_large",
     429: "too_many_requests",
     500: "internal",
     503: "unavailable",
@@ -57,6 +65,19 @@ class ForgeHandler(APIHandler):
         """The hub of this server."""
         hub: Hub = self.settings["forge_hub"]
         return hub
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Authenticate, then count the request. Raises HTTPError 429."""
+        await super().prepare()
+        rates: Rates | None = self.settings.get("forge_rates")
+        if rates is not None and not rates.ready(self.client(), time.monotonic()):
+            raise web.HTTPError(429, "at most %g requests per second", rates.hz)
+
+    def client(self) -> str:
+        """Whose requests count together: an address, and there a user who logged in. Jupyter makes
+        up a new name for each request with its one token."""
+        user = "" if self.token_authenticated else getattr(self.current_user, "username", "")
+        return f"{self.request.remote_ip} {user}"
 
     def answer(self, data: Any, status: int = 200) -> None:
         """Finish with the data in SPEC's envelope."""
@@ -78,6 +99,8 @@ class ForgeHandler(APIHandler):
             verbs = [v for v in self.SUPPORTED_METHODS if hasattr(type(self), v.lower())]
             own = [v for v in verbs if not _unimplemented(getattr(type(self), v.lower()))]
             self.set_header("Allow", ", ".join(own))
+        if status_code == 429:
+            self.set_header("Retry-After", str(math.ceil(1 / self.settings["forge_rates"].hz)))
         self.set_header("Content-Type", "application/json")
         self.finish(
             dumps(
@@ -135,8 +158,8 @@ def _unimplemented(verb: Any) -> bool:
 def integer(name: str, value: Any, low: int, high: int) -> int:
     """A whole number in a range. Raises InvalidCursor naming the field and the range."""
     try:
-        if isinstance(value, (bool, float)):
-            raise ValueError
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError  # 1.0 is a whole number in JSON schema
         number = int(value)
     except (TypeError, ValueError):
         number = low - 1

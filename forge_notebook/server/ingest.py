@@ -4,6 +4,8 @@
 is refused. Each answer says how much is there, so a sender that lost one, or its memory, goes on
 from there. While a sender keeps calling, its session counts as alive: the log's lock is held here
 on its behalf.
+
+Besides Jupyter's own credentials this route takes ingest tokens, which reach nothing else.
 """
 
 from __future__ import annotations
@@ -14,14 +16,18 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from jupyter_server.auth.authorizer import Authorizer
 from jupyter_server.auth.decorator import authorized
+from jupyter_server.auth.identity import IdentityProvider
 from tornado import web
 
 from forge_notebook.core.catalog import check_session_id
 from forge_notebook.core.errors import SessionBusy
 from forge_notebook.core.frames import lock
 from forge_notebook.core.runlog import EVENT, Reader
+from forge_notebook.core.tokens import Grant
 from forge_notebook.server.base import MAX_SEQ, ForgeHandler
+from forge_notebook.server.grants import BEARER, WRITE_ONLY, Grants
 
 MAX_CHUNK = 4 << 20
 LEASE_S = 30.0  # the sender calls each half second, and each 10 s while something is wrong
@@ -88,6 +94,34 @@ class Lease:
 class IngestHandler(ForgeHandler):
     """``PUT log/<id>?offset=&after=&end=``: answers ``{size, tail, commands, after}``."""
 
+    grant: Grant | None = None  # of an ingest token, where the request came with one
+
+    @property
+    def grants(self) -> Grants | None:
+        """The ingest tokens; None where the server takes none."""
+        grants: Grants | None = self.settings.get("forge_grants")
+        return grants
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """An ingest token stands for a user of its own; everything else is Jupyter's matter."""
+        if self.grants is not None:
+            self.grant = self.grants.of(self.request.headers.get("Authorization", ""))
+        await super().prepare()
+
+    @property
+    def identity_provider(self) -> IdentityProvider:
+        """Who says who that is."""
+        return super().identity_provider if self.grant is None else BEARER
+
+    @property
+    def authorizer(self) -> Authorizer:
+        """Who says what that one may do."""
+        return super().authorizer if self.grant is None else WRITE_ONLY
+
+    def client(self) -> str:
+        """Each ingest token counts for itself, wherever it comes from."""
+        return super().client() if self.grant is None else f"ingest {self.grant.id}"
+
     @property
     def leases(self) -> dict[str, Lease]:
         """The logs that are being sent at present."""
@@ -100,19 +134,25 @@ class IngestHandler(ForgeHandler):
         check_session_id(session_id)
         offset = self.integer("offset", 0, 0, MAX_SEQ)
         after = self.integer("after", None, 0, MAX_SEQ)
+        end = self.get_query_argument("end", "0")
+        if end not in ("0", "1"):
+            raise web.HTTPError(400, "end=%r: give 0 or 1", end)
         if len(self.request.body) > MAX_CHUNK:
             raise web.HTTPError(413, "at most %d bytes at once", MAX_CHUNK)
         try:
             answer = await self.hub.in_thread(self._put, session_id, offset, after)
         except OSError as error:
             raise web.HTTPError(507, "the log could not be kept here: %s", error.strerror) from None
-        if self.get_query_argument("end", "") == "1":
+        if end == "1":
             self._release(session_id)
         else:
             self._renew(session_id)
         self.answer(answer)
 
     def _put(self, session_id: str, offset: int, after: int | None) -> dict[str, Any]:
+        if self.grant is not None and self.grants is not None:
+            self.grants.claim(self.grant, session_id)
+            self.grants.charge(self.grant, session_id, offset + len(self.request.body))
         lease = self.leases.get(session_id)
         if lease is not None and lease.removed():
             lease.close()

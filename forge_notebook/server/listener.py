@@ -23,11 +23,13 @@ from tornado.httpserver import HTTPServer
 from forge_notebook.core.errors import ForgeError
 from forge_notebook.server.conversation import Limits
 from forge_notebook.server.hub import Hub
+from forge_notebook.server.rate import Rates
 from forge_notebook.server.routes import API
 from forge_notebook.server.socketio import SocketIOHandler
 
 MAX_HEADER = 16 * 1024
 MAX_BODY = 256 * 1024
+MAX_HTTP_HZ = 100.0  # of each client, as the extension has it
 DRIBBLE_S = 20.0  # for a request's headers, and for its body: who takes longer is cut
 
 
@@ -79,8 +81,9 @@ def application(
     limits: Limits | None = None,
     *,
     compress: bool = True,
+    http_hz: float = MAX_HTTP_HZ,
 ) -> web.Application:
-    """The extension's routes for one anonymous reader. Raises BadOrigin."""
+    """The extension's routes for one anonymous reader. Raises BadOrigin. No ingest tokens here."""
     allowed = "|".join(re.escape(check_origin(origin)) for origin in origins)
     identity = Anybody()
     routes: list[Any] = [(f"/api/training/{path}", handler) for path, handler in API]
@@ -89,6 +92,7 @@ def application(
         routes,
         forge_hub=hub,
         forge_limits=limits or Limits(),
+        forge_rates=Rates(http_hz),
         identity_provider=identity,
         authorizer=ReadOnly(identity_provider=identity),
         base_url="/",

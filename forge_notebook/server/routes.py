@@ -17,6 +17,7 @@ from forge_notebook.server.sessions import (
 )
 from forge_notebook.server.socketio import SocketIOHandler
 from forge_notebook.server.stream import StreamHandler
+from forge_notebook.server.tokens import TokenHandler, TokensHandler
 
 _ID = "([^/]+)"
 API: list[tuple[str, type]] = [
@@ -29,6 +30,8 @@ API: list[tuple[str, type]] = [
     (f"poll/{_ID}", PollHandler),
     (f"control/{_ID}", ControlHandler),
     (f"log/{_ID}", IngestHandler),
+    ("tokens", TokensHandler),
+    (f"tokens/{_ID}", TokenHandler),
     ("health", HealthHandler),
     (r"openapi\.yml", OpenApiHandler),
     (r"events\.schema\.json", EventsHandler),

@@ -185,7 +185,7 @@ describe("card", () => {
 
   it("says that a session the server does not know is a saved copy, and offers no controls for it", async () => {
     mount({}, { control: () => Promise.reject(new Error("never")) });
-    client.receive({ event: "error", data: { sessionId: "s1", message: "no session 's1' in this store" } }, feed);
+    client.receive({ event: "error", data: { sessionId: "s1", message: "Nicht da", code: "unknown_session" } }, feed);
     await settle();
     expect(card.node.querySelector(".forge-link")!.textContent).toBe("Saved copy");
     expect(card.node.querySelector(".forge-state")!.textContent).toBe("Running when saved");

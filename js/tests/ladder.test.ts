@@ -30,8 +30,8 @@ class FakeSocket {
   }
 }
 
-function json(data: unknown, code = 200): Response {
-  return new Response(JSON.stringify(code === 200 ? { success: true, data } : { success: false, error: "no" }), { status: code });
+function json(data: unknown, status = 200, code = ""): Response {
+  return new Response(JSON.stringify(status === 200 ? { success: true, data } : { success: false, error: "no", code }), { status });
 }
 
 describe("ladder", () => {
@@ -140,11 +140,32 @@ describe("ladder", () => {
   });
 
   it("says that the server does not know the session", async () => {
-    server = () => json(null, 404);
+    server = () => json(null, 404, "unknown_session");
     latest().close();
     await vi.advanceTimersByTimeAsync(50);
     expect(client.missing).toBe(true);
     expect(client.connection).not.toBe("offline");
+  });
+
+  it("takes a proxy's 404 for an absent server, not for an absent session", async () => {
+    server = () => new Response("<html>", { status: 404 });
+    latest().close();
+    await vi.advanceTimersByTimeAsync(50);
+    expect(client.missing).toBe(false);
+    expect(client.connection).toBe("offline");
+  });
+
+  it("rests when it is told that it asks too often, and is not offline", async () => {
+    latest().close();
+    await vi.advanceTimersByTimeAsync(50);
+    expect(client.connection).toBe("polling");
+    server = () => json(null, 429, "too_many_requests");
+    await vi.advanceTimersByTimeAsync(1000);
+    const before = requests.length;
+    await vi.advanceTimersByTimeAsync(2100);
+    expect(requests.length - before).toBeLessThanOrEqual(3);
+    expect(requests.length - before).toBeGreaterThan(0);
+    expect(client.connection).toBe("polling");
   });
 
   it("closes the socket when nobody is left and opens a new one for the next", () => {

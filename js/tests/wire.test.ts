@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
 // The file that tests/core/test_golden.py holds the Python side to.
 import golden from "../../tests/fixtures/wire/messages.json";
+// What the server answers to wrong requests; tests/server/test_openapi.py holds it to that.
+import goldenErrors from "../../tests/fixtures/wire/errors.json";
 import { SessionClient } from "../src/core/session-client";
-import { asSnapshot, asStatus, isEnvelope, parseEnvelope, type Ack, type Envelope } from "../src/core/wire";
+import { asSnapshot, asStatus, isEnvelope, isUnknownSession, parseEnvelope, type Ack, type Envelope } from "../src/core/wire";
 import { ManualFeed } from "./fixtures";
 
 const messages = golden as unknown as Envelope[];
@@ -55,6 +57,24 @@ describe("wire", () => {
     expect(live.gaps).toBe(0);
     opening.dispose();
     live.dispose();
+  });
+
+  it("knows an unknown session by the error's code, whatever its text says", () => {
+    const told = goldenErrors.map((message) => [message.data.code, isUnknownSession(message.data)]);
+    expect(told).toEqual([
+      ["unknown_session", true],
+      ["invalid_session_id", true],
+      ["invalid_parameter", false],
+      ["bad_message", false],
+      ["bad_message", false],
+    ]);
+    expect(isUnknownSession({})).toBe(false);
+    for (const { event, data } of goldenErrors) {
+      const client = new SessionClient("nobody");
+      client.receive({ event, data: { ...data, sessionId: "nobody", message: "not found" } }, new ManualFeed());
+      expect(client.missing).toBe(isUnknownSession(data));
+      client.dispose();
+    }
   });
 
   it("fills what a list entry omits and refuses what is not a status", () => {

@@ -13,6 +13,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.httputil import HTTPHeaders
 from tornado.websocket import websocket_connect
 
+from forge_notebook.core.tokens import TokenBook
 from forge_notebook.recording import Session
 from forge_notebook.server.routes import API
 
@@ -28,6 +29,9 @@ ROUTES = [
     ("GET", "api/training/poll/{id}"),
     ("POST", "api/training/control/{id}"),
     ("PUT", "api/training/log/{id}"),
+    ("GET", "api/training/tokens"),
+    ("POST", "api/training/tokens"),
+    ("DELETE", "api/training/tokens/{token}"),
     ("GET", "api/training/health"),
     ("GET", "api/training/openapi.yml"),
     ("GET", "api/training/events.schema.json"),
@@ -59,7 +63,12 @@ class Nothing(Authorizer):
 
 
 def test_every_route_is_in_the_table() -> None:
-    paths = {path.replace("([^/]+)", "{id}").replace("\\", "") for path, _ in API}
+    paths = {
+        path.replace("tokens/([^/]+)", "tokens/{token}")
+        .replace("([^/]+)", "{id}")
+        .replace("\\", "")
+        for path, _ in API
+    }
     listed = {path.partition("?")[0] for _, path in ROUTES}
     assert paths == {p.removeprefix("api/training/") for p in listed if p.startswith("api/")}
 
@@ -72,13 +81,25 @@ def session(jp_serverapp: Any) -> Session:
 
 
 @pytest.fixture
+def ingest(session: Session) -> tuple[str, str]:
+    """The id of an ingest token, and the token."""
+    grant, text = TokenBook(session.folder.parent).mint("uplink")
+    return grant.id, text
+
+
+@pytest.fixture
 def call(
-    jp_serverapp: Any, jp_base_url: str, http_server: Any, http_server_port: Any, session: Session
+    jp_serverapp: Any,
+    jp_base_url: str,
+    http_server: Any,
+    http_server_port: Any,
+    session: Session,
+    ingest: tuple[str, str],
 ) -> Callable[..., Awaitable[int]]:
     root = f"http://localhost:{http_server_port[-1]}{jp_base_url}"
 
     async def send(verb: str, path: str, headers: dict[str, str], query: str = "") -> int:
-        url = root + path.format(id=session.id)
+        url = root + path.format(id=session.id, token=ingest[0])
         url += query.replace("?", "&") if "?" in url else query
         try:
             if verb == "WS":
@@ -147,7 +168,7 @@ async def test_a_token_gets_in_everywhere(
 ) -> None:
     if verb in ("DELETE", "PUT"):
         session.finish()
-    if verb == "POST":
+    if verb == "POST" and "control" in path:
         assert await call(verb, path, token(jp_serverapp), "?wait=0") == 504  # nobody obeys here
     else:
         assert await call(verb, path, token(jp_serverapp)) in (200, 101)
@@ -202,6 +223,23 @@ async def test_an_authorizer_that_refuses_is_obeyed_everywhere(
     nobody = Nothing(identity_provider=jp_serverapp.identity_provider)
     monkeypatch.setitem(jp_serverapp.web_app.settings, "authorizer", nobody)
     assert await call(verb, path, token(jp_serverapp)) == 403
+
+
+@table(ROUTES)
+async def test_an_ingest_token_opens_nothing_but_its_own_sessions(
+    call: Call, ingest: tuple[str, str], session: Session, verb: str, path: str
+) -> None:
+    session.finish()
+    for kind in ("token", "bearer"):
+        code = await call(verb, path, {"Authorization": f"{kind} {ingest[1]}"})
+        assert code == (403 if path.startswith("api/") else 302)
+    assert await call(verb, path, {}, f"?token={ingest[1]}") != 200
+    if verb == "PUT":
+        mine = path.replace("{id}", "mine")
+        assert await call(verb, mine, {"Authorization": f"token {ingest[1]}"}) == 200
+        assert await call(verb, mine, {"Authorization": f"token {ingest[1]}x"}) == 403
+        foreign = {"Authorization": f"token {ingest[1]}", "Host": "evil.example"}
+        assert await call(verb, mine, foreign) == 403
 
 
 async def test_the_page_and_the_answers_cannot_be_made_to_run_scripts(

@@ -14,7 +14,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import websocket_connect
 
 from forge_notebook.recording import Session
-from forge_notebook.server import listener
+from forge_notebook.server import listener, rate
 from forge_notebook.server.conversation import Limits
 from forge_notebook.server.hub import Hub
 
@@ -22,9 +22,11 @@ Fetch = Callable[..., Awaitable[Any]]
 
 
 @asynccontextmanager
-async def serving(store: Path, limits: Limits | None = None) -> AsyncIterator[tuple[int, Hub]]:
+async def serving(
+    store: Path, limits: Limits | None = None, http_hz: float = 100.0
+) -> AsyncIterator[tuple[int, Hub]]:
     hub = Hub(store)
-    server, port = listener.listen(listener.application(hub, [], limits), 0)
+    server, port = listener.listen(listener.application(hub, [], limits, http_hz=http_hz), 0)
     try:
         yield port, hub
     finally:
@@ -121,6 +123,39 @@ async def test_requests_above_the_rate_wait_and_are_all_answered(store: Path) ->
             assert json.loads(str(await client.read_message()))["event"] == "session_history"
         assert 0.5 < loop.time() - began < 5.0
         client.close()
+
+
+async def test_http_requests_above_the_rate_are_told_when_to_come_back(store: Path) -> None:
+    session = Session("run")
+    async with serving(store, http_hz=2.0) as (port, _):
+        url = f"http://127.0.0.1:{port}/api/training/status/{session.id}"
+        http = AsyncHTTPClient(force_instance=True)
+        codes = [(await http.fetch(url, raise_error=False)).code for _ in range(25)]
+        assert codes[:20] == [200] * 20  # ten seconds' worth at once: a page that opens
+        assert 429 in codes
+        refusal = await http.fetch(url, raise_error=False)
+        while refusal.code == 200:
+            refusal = await http.fetch(url, raise_error=False)
+        assert json.loads(refusal.body)["code"] == "too_many_requests"
+        await asyncio.sleep(int(refusal.headers["Retry-After"]))
+        assert (await http.fetch(url)).code == 200
+        client = await websocket_connect(f"ws://127.0.0.1:{port}/api/training/stream")
+        client.close()  # a socket is not a request: max_viewers is its limit
+
+
+def test_each_client_has_its_own_rate_and_silent_ones_cost_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rate, "MANY", 5)
+    rates = rate.Rates(1.0)
+    assert [rates.ready("greedy", 0.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert rates.ready("other", 0.0)
+    for i in range(50):
+        assert rates.ready(f"passer-by {i}", 0.5)
+        assert not rates.ready("greedy", 0.0)  # the many others do not wash it out
+    assert rates.ready("late", 20.0)
+    assert len(rates._buckets) == 1
+    assert rates.ready("greedy", 20.0)
 
 
 async def test_subscriptions_above_the_limit_are_refused(store: Path) -> None:

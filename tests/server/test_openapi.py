@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ from tornado.httpclient import HTTPClientError
 import forge_notebook
 from forge_notebook.recording import Session
 from forge_notebook.server.contract import EVENTS, OPENAPI
+from forge_notebook.server.conversation import Conversation, Limits
+from forge_notebook.server.hub import Hub
 from forge_notebook.server.routes import API
+from forge_notebook.server.viewer import Batch
 
 Fetch = Callable[..., Awaitable[Any]]
 SPEC = yaml.safe_load(OPENAPI.read_text())
 SCHEMA = json.loads(EVENTS.read_text())
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "wire" / "messages.json"
+ERRORS = GOLDEN.with_name("errors.json")
 REGISTRY: Any = Registry().with_resources(
     [
         ("events.schema.json", Resource.from_contents(SCHEMA)),
@@ -40,8 +45,12 @@ MESSAGE = jsonschema.Draft202012Validator(SCHEMA)
 
 
 def test_the_files_describe_exactly_the_registered_routes() -> None:
+    def described_as(path: str) -> str:
+        parameter = "{tokenId}" if path.startswith("tokens/") else "{sessionId}"
+        return "/" + path.replace("([^/]+)", parameter).replace("\\", "")
+
     registered = {
-        ("/" + path.replace("([^/]+)", "{sessionId}").replace("\\", ""), verb)
+        (described_as(path), verb)
         for path, handler in API
         for verb in ("get", "post", "put", "delete", "patch")
         if verb in {name for kind in handler.__mro__ if kind.__module__.startswith("forge_notebook")
@@ -67,6 +76,38 @@ def test_golden_messages_are_valid_and_damaged_ones_are_not() -> None:
             broken = {**message, "data": {k: v for k, v in message["data"].items() if k != key}}
             assert not MESSAGE.is_valid(broken), (message["event"], key)
     assert not MESSAGE.is_valid({"event": "error", "data": {"message": "without a code"}})
+
+
+class Listening:
+    """A viewer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def send(self, batch: Batch) -> None:
+        self.told += [{"event": event, "data": data} for event, data in batch.messages]
+
+    def backlog(self) -> int:
+        return 0
+
+
+async def test_answers_to_wrong_requests_are_the_golden_errors(store: Path) -> None:
+    viewer, hub = Listening(), Hub(store)
+    conversation = Conversation(hub, viewer, Limits())
+    for event, data in [
+        ("subscribe_session", {"sessionId": "nobody"}),
+        ("subscribe_session", {"sessionId": "../<b>"}),
+        ("subscribe_session", {"sessionId": "nobody", "after": -1}),
+        ("get_session_history", {}),
+        ("launch", {"sessionId": "nobody"}),
+    ]:
+        await conversation.take(event, data)
+    await hub.stop()
+    if os.environ.get("FORGE_UPDATE_GOLDEN"):
+        ERRORS.write_text(json.dumps(viewer.told, indent=1) + "\n")
+    assert viewer.told == json.loads(ERRORS.read_text())
+    for message in viewer.told:
+        MESSAGE.validate(message)
 
 
 @pytest.mark.parametrize("what", ["openapi.yml", "events.schema.json"])

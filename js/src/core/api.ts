@@ -4,8 +4,11 @@ import { asStatus, isEnvelope, isObject, type Ack, type Command, type Envelope, 
 
 export class ApiError extends Error {
   constructor(
-    readonly code: number,
+    /** HTTP status; 0 where there was none. */
+    readonly status: number,
     message: string,
+    /** The contract's word for it; empty where a proxy answered, and not our server. */
+    readonly code = "",
   ) {
     super(message);
   }
@@ -80,7 +83,7 @@ export class Api {
     const body: unknown = await response.json().catch(() => null);
     if (response.ok && isObject(body) && body.success === true) return body.data;
     const text = isObject(body) && typeof body.error === "string" ? body.error : `HTTP ${response.status}`;
-    throw new ApiError(response.status, text);
+    throw new ApiError(response.status, text, isObject(body) && typeof body.code === "string" ? body.code : "");
   }
 }
 

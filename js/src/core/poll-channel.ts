@@ -3,11 +3,13 @@
 import { ApiError, type Api } from "./api";
 import { backoff } from "./connection";
 import type { Feed, Sink } from "./feed";
-import { ALL_SESSIONS } from "./wire";
+import { ALL_SESSIONS, isUnknownSession } from "./wire";
 
 export const WAIT_S = 15;
 /** The list has no long poll; this is how often it is read instead. */
 export const LIST_EVERY_MS = 2000;
+/** Rest after the server said that we ask too often. */
+export const TOO_FAST_MS = 1000;
 
 export class PollChannel {
   private readonly abort = new AbortController();
@@ -37,9 +39,12 @@ export class PollChannel {
         failures = 0;
       } catch (error) {
         if (this.stopped()) return;
-        if (error instanceof ApiError && error.code === 404) {
-          this.sink.receive({ event: "error", data: { sessionId: this.sink.sessionId, message: "session not found" } }, this.feed);
+        if (error instanceof ApiError && isUnknownSession(error)) {
+          const { message, code } = error;
+          this.sink.receive({ event: "error", data: { sessionId: this.sink.sessionId, message, code } }, this.feed);
           pause = 10_000;
+        } else if (error instanceof ApiError && error.status === 429) {
+          pause = TOO_FAST_MS; // the server answers: that is not being offline
         } else {
           this.sink.link("offline", this.feed);
           pause = backoff(failures++);

@@ -8,6 +8,7 @@ import {
   asStatus,
   isLive,
   isObject,
+  isUnknownSession,
   type Ack,
   type Envelope,
   type LiveBase,
@@ -102,7 +103,7 @@ export class SessionClient implements Sink {
       const status = asStatus(data);
       if (status !== null) this.applyStatus(status);
     } else if (event === "error") {
-      if (/no session|not found|unknown session|not a session/i.test(String(data.message))) this.missing = true;
+      if (isUnknownSession(data)) this.missing = true;
     } else if (event === "progress_update" || LIFECYCLE.has(event)) {
       // An acknowledgement counts even when its record was already covered.
       if (event === "command_ack") this.ackListeners.forEach((listener) => listener(data as unknown as Ack));

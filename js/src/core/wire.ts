@@ -111,6 +111,14 @@ export interface Ack {
   message: string;
 }
 
+/** What was wrong with a request: `message` for a person, `code` for a program. */
+export interface WireError {
+  message: string;
+  code: string;
+  event?: string;
+  sessionId?: string;
+}
+
 export interface Snapshot {
   status: SessionStatus;
   update: ProgressUpdate | null;
@@ -139,6 +147,8 @@ export const LIFECYCLE: ReadonlySet<string> = new Set([
   "command_ack",
 ]);
 
+const UNKNOWN_SESSION: ReadonlySet<unknown> = new Set(["unknown_session", "invalid_session_id"]);
+
 const STATUSES = new Set(["created", "running", "paused", "completed", "failed", "stopped", "interrupted"]);
 
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -156,6 +166,11 @@ export function parseEnvelope(text: string): Envelope | null {
   } catch {
     return null;
   }
+}
+
+/** Whether an error says that there is no such session; the text is for people and may change. */
+export function isUnknownSession(error: { code?: unknown }): boolean {
+  return UNKNOWN_SESSION.has(error.code);
 }
 
 /** A message that moves the cursor: it says which records it covers. */
