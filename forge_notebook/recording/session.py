@@ -410,6 +410,10 @@ class Session:
     def _ipython_display_(self) -> None:
         self.widget._ipython_display_()
 
+    def _display_(self) -> Any:
+        """What marimo shows of it."""
+        return self.widget
+
     def __repr__(self) -> str:
         return f"Session({self.name!r})"
 
