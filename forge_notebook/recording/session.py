@@ -139,6 +139,8 @@ class Session:
             self._writer.append_json(SESSION, self._describe(config, total_steps, models))
         if not self._silent:
             pump.add(self)
+        if display.main_thread_only():
+            self.log = display.taking_turns(self.log)  # type: ignore[method-assign]
         self._uplink = self._start_uplink(url, token) if self._leads else None
         if resume:
             self.event("resumed")

@@ -111,8 +111,7 @@ describe("news", () => {
     const told: News[] = [];
     const marks: Mark[] = [{ seq: 2, time: 1, step: 1, model: 0, event: "alert", data: { message: "loss is NaN" } }];
     const desk = new NewsDesk(noFeed, { status: () => Promise.resolve(status({ sessionId: "new", marks })) }, (news) => told.push(news));
-    desk.receive({ event: "session_list", data: { sessions: [] } });
-    desk.receive(say({ sessionId: "new", name: "new" }));
+    desk.receive(say({ sessionId: "new", name: "new", startTime: Date.now() / 1000 + 1 }));
     await vi.advanceTimersByTimeAsync(20_100);
     expect(told.map((n) => n.text)).toEqual(["loss is NaN"]);
     desk.dispose();

@@ -44,9 +44,12 @@ WATCH_BUSY = """(root) => {
 }"""
 
 # What can be operated and is on the page, in its order, marked so that each is known again.
-CONTROLS = """(root) => [...root.querySelectorAll("a[href], button, input, select, summary")]
+CONTROLS = """(root) => {
+  for (const node of document.querySelectorAll("[data-reach]")) delete node.dataset.reach;
+  return [...root.querySelectorAll("a[href], button, input, select, summary")]
   .filter((node) => !node.disabled && node.checkVisibility({ visibilityProperty: true }))
-  .map((node, i) => { node.dataset.reach = i; return i; })"""
+  .map((node, i) => { node.dataset.reach = i; return i; });
+}"""
 
 FOCUSED = """() => { const node = document.activeElement;
   const style = getComputedStyle(node);

@@ -25,7 +25,8 @@ interface Known {
 export class NewsDesk implements Sink {
   readonly sessionId = ALL_SESSIONS;
   private readonly known = new Map<string, Known>();
-  private listed = false;
+  /** Unix seconds. Of what began later, everything is news. */
+  private readonly since = Date.now() / 1000;
   private readonly detach: () => void;
   private readonly timer: ReturnType<typeof setInterval>;
 
@@ -57,8 +58,7 @@ export class NewsDesk implements Sink {
 
   receive({ event, data }: Envelope): void {
     if (event === "session_list" && Array.isArray(data.sessions)) {
-      for (const session of data.sessions as SessionStatus[]) this.look(session, !this.listed);
-      this.listed = true;
+      for (const session of data.sessions as SessionStatus[]) this.look(session);
     } else if (event === "session_status") {
       if (data.status === "deleted") this.known.delete(String(data.sessionId));
       const status = asStatus(data);
@@ -69,11 +69,11 @@ export class NewsDesk implements Sink {
     }
   }
 
-  private look(status: SessionStatus, old = false): void {
+  private look(status: SessionStatus): void {
     const onset = status.models.filter((m) => m.grokOnsetStep !== null);
     const known = this.known.get(status.sessionId);
     if (known === undefined) {
-      this.known.set(status.sessionId, { ended: isEnded(status.status), grokking: new Set(onset.map((m) => m.index)), alertSeq: old ? null : 0, name: status.name });
+      this.known.set(status.sessionId, { ended: isEnded(status.status), grokking: new Set(onset.map((m) => m.index)), alertSeq: status.startTime < this.since ? null : 0, name: status.name });
       return;
     }
     known.name = status.name;
