@@ -3,6 +3,9 @@
 Only this thread touches a widget after its creation: ipywidgets' state is not safe against a
 second writer (measured: skipped and reordered sets). Sends at most 10 messages a second for each
 session, all new points in one; nothing while no view is alive.
+
+On Colab it has no thread: that shows only what the main thread sends. There the rounds are run by
+``log``, by the beginning and the end of cells and by the page's own messages, in the main thread.
 """
 
 from __future__ import annotations
@@ -12,6 +15,10 @@ import queue
 import threading
 import time
 from typing import Protocol
+
+from IPython.core.getipython import get_ipython
+
+from forge_notebook.recording import display
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +46,16 @@ class Publisher:
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._due = 0.0
+        self.in_main_thread = False
 
     def add(self, card: Card) -> None:
         """Serve a card from now on."""
         with self._lock:
             self._cards.append(card)
-            if self._thread is None:
+            if display.main_thread_only():
+                self._take_turns()
+            elif self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="forge-cards", daemon=True)
                 self._thread.start()
 
@@ -56,7 +67,29 @@ class Publisher:
 
     def request(self, card: Card, event: str, data: dict[str, object]) -> None:
         """Hand over a message of the page; comes back at once, whatever thread it came on."""
-        self._requests.put((card, event, data))
+        if self.in_main_thread:
+            self._guard(card, lambda: card.answer(event, data))
+            self.turn()
+        else:
+            self._requests.put((card, event, data))
+
+    def turn(self, *_: object) -> None:
+        """One round, if it is due and this is the main thread."""
+        now = time.monotonic()
+        if now < self._due or threading.current_thread() is not threading.main_thread():
+            return
+        self._due = now + INTERVAL_S
+        for card in list(self._cards):
+            self._guard(card, card.publish)
+
+    def _take_turns(self) -> None:
+        if self.in_main_thread:
+            return
+        self.in_main_thread = True
+        display.set_turn(self.turn)
+        if (shell := get_ipython()) is not None:  # type: ignore[no-untyped-call]
+            for event in ("pre_run_cell", "post_run_cell"):
+                shell.events.register(event, self.turn)
 
     def _run(self) -> None:
         due = time.monotonic()

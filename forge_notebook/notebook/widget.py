@@ -90,7 +90,8 @@ class SessionWidget(anywidget.AnyWidget):
     def publish(self) -> None:
         """Send what is new, if anybody looks; at the end refresh the saved picture."""
         with self._reading:
-            if time.monotonic() <= self._seen_until:
+            # In the main thread a page cannot be heard while a cell runs.
+            if publisher.in_main_thread or time.monotonic() <= self._seen_until:
                 self._catch_up()
             if self._displays and not self._final:
                 self._freeze_at_end()

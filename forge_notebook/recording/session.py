@@ -122,6 +122,8 @@ class Session:
             self._writer.append_json(SESSION, self._describe(config, total_steps, models))
         if not self._silent:
             pump.add(self)
+        if display.main_thread_only():
+            self.log = display.taking_turns(self.log)  # type: ignore[method-assign]
         self._uplink = send_beside(self.folder, url, token) if self._leads else None
         if resume:
             self.event("resumed")
@@ -308,6 +310,10 @@ class Session:
 
     def _ipython_display_(self) -> None:
         self.widget._ipython_display_()
+
+    def _display_(self) -> Any:
+        """What marimo shows of it."""
+        return self.widget
 
     def __repr__(self) -> str:
         return f"Session({self.name!r})"

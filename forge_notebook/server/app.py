@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, Float, Integer, Unicode, default
+from traitlets import Bool, Float, Integer, TraitError, Unicode, default, validate
 
 from forge_notebook.core.catalog import store_path
 from forge_notebook.server.conversation import Limits
@@ -18,6 +18,7 @@ from forge_notebook.server.lifecycle import EVENT_ID, EVENT_SCHEMA, Lifecycle
 from forge_notebook.server.page import STATIC, PageHandler, StaticHandler
 from forge_notebook.server.rate import Rates
 from forge_notebook.server.routes import API
+from forge_notebook.server.webhook import Webhook, check_webhook_url
 
 
 class ForgeNotebookApp(ExtensionApp):
@@ -61,6 +62,19 @@ class ForgeNotebookApp(ExtensionApp):
         True, help="Only log which sessions retain_days would delete. Set to False to delete."
     ).tag(config=True)
 
+    webhook_url = Unicode(
+        help="Where to POST news (a training ended, an alert, grokking began) as JSON; empty: "
+        "nowhere. Such addresses hold a secret: better in a config file than on the command line."
+    ).tag(config=True)
+
+    @validate("webhook_url")
+    def _check_webhook_url(self, proposal: Any) -> str:
+        url = str(proposal["value"])
+        try:
+            return url and check_webhook_url(url)
+        except ValueError as error:
+            raise TraitError(str(error)) from None
+
     @default("store")
     def _default_store(self) -> str:
         return str(store_path())
@@ -92,8 +106,10 @@ class ForgeNotebookApp(ExtensionApp):
         logger = serverapp.event_logger
         if EVENT_ID not in logger.schemas:
             logger.register_event_schema(EVENT_SCHEMA)
+        self._webhook = Webhook(self.webhook_url) if self.webhook_url else None
         self._lifecycle = Lifecycle(
             self.settings["forge_hub"],
+            tell=None if self._webhook is None else self._webhook.tell,
             emit=lambda data: logger.emit(schema_id=EVENT_ID, data=data),
             active=self._mark_active,
             retain_days=self.retain_days,
@@ -110,4 +126,6 @@ class ForgeNotebookApp(ExtensionApp):
         """Stop the tasks and let the viewers go."""
         if hasattr(self, "_lifecycle"):
             await self._lifecycle.stop()
+            if self._webhook is not None:
+                await self._webhook.stop()
         await self.settings["forge_hub"].stop()

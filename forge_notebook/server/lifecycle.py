@@ -18,6 +18,7 @@ from forge_notebook.core.runlog import has_writer
 from forge_notebook.core.wire import SessionStatus
 from forge_notebook.server import prometheus
 from forge_notebook.server.hub import Hub
+from forge_notebook.server.news import News, NewsDesk
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,9 @@ class Lifecycle:
     """One task beside the hub.
 
     ``emit`` gets each change of a status as ``{session_id, name, status, error}``; ``active`` is
-    called while a session runs; ``retain_days`` (0: for ever) deletes sessions that nobody has
-    written for so long, and with ``dry_run`` only says which.
+    called while a session runs; ``tell`` gets what is worth a message (``server.news``);
+    ``retain_days`` (0: for ever) deletes sessions that nobody has written for so long, and with
+    ``dry_run`` only says which.
     """
 
     def __init__(
@@ -42,12 +44,17 @@ class Lifecycle:
         *,
         emit: Callable[[dict[str, Any]], object],
         active: Callable[[], object],
+        tell: Callable[[News], object] | None = None,
         retain_days: float = 0.0,
         dry_run: bool = True,
     ) -> None:
         self._hub = hub
         self._emit = emit
         self._active = active
+        self._tell = tell
+        self._desk = NewsDesk()
+        self._ids: set[str] | None = None  # all there were in the last round
+        self._followed: set[str] = set()
         self._retain_s = retain_days * DAY_S
         self._dry_run = dry_run
         self._live: dict[str, str] = {}  # sessions with a writer: the status last told
@@ -86,6 +93,9 @@ class Lifecycle:
                     "error": status["error"],
                 }
             )
+        if self._tell is not None:
+            for news in await self._hub.in_thread(self._news):
+                self._tell(news)
         if live:
             self._active()
         prometheus.LIVE.set(live)
@@ -111,6 +121,24 @@ class Lifecycle:
             if session_id not in writers:
                 del self._live[session_id]
         return changed, len(writers)
+
+    def _news(self) -> list[News]:
+        """Of sessions with a writer, of those that have just lost it, and of those that came and
+        went between two rounds: a training that fails at once."""
+        catalog, found = self._hub.catalog, []
+        ids = set(catalog.ids())
+        new = ids - self._ids if self._ids is not None else set()
+        writers = {i for i in ids if has_writer(catalog.store / i / "run.log")}
+        for session_id in writers | self._followed | new:
+            try:
+                state = catalog.state(session_id)
+            except ForgeError:
+                self._desk.forget(session_id)
+                continue
+            # One that is just being made may have no writer yet: the next round tells.
+            found += self._desk.look(state, alive=session_id in writers | new)
+        self._ids, self._followed = ids, writers | new
+        return found
 
     async def _retire(self) -> None:
         for session_id in await self._hub.in_thread(self._old):

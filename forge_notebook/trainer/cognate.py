@@ -244,6 +244,10 @@ class CognateTrainer:
     def _ipython_display_(self) -> None:
         self.widget._ipython_display_()
 
+    def _display_(self) -> Any:
+        """What marimo shows of it."""
+        return self.widget
+
     def __repr__(self) -> str:
         config = self.config
         count = f"{config.model_count} model{'s' if config.model_count > 1 else ''}"

@@ -84,6 +84,10 @@ class Launched:
     def _ipython_display_(self) -> None:
         self.widget._ipython_display_()
 
+    def _display_(self) -> Any:
+        """What marimo shows of it."""
+        return self.widget
+
     @property
     def _session(self) -> Path:
         return self.store / self.session_id

@@ -5,7 +5,7 @@ import { NewsDesk, type News } from "../src/core/news";
 import { SessionClient } from "../src/core/session-client";
 import { SessionList } from "../src/core/session-list";
 import { readTheme } from "../src/core/theme";
-import type { SessionStatus } from "../src/core/wire";
+import type { Mark, SessionStatus } from "../src/core/wire";
 import { ManualFeed, block, model, status, statusMessage, update } from "./fixtures";
 
 const noFeed: Feed = { attach: () => () => undefined, resubscribe: () => undefined };
@@ -89,17 +89,31 @@ describe("news", () => {
   it("tells what happened since we came, once", async () => {
     vi.useFakeTimers();
     const told: News[] = [];
-    const marks = [{ seq: 4, time: 1, step: 1, model: 0, event: "alert", data: { message: "old" } }];
+    const marks: Mark[] = [{ seq: 4, time: 1, step: 1, model: 0, event: "alert", data: { message: "old" } }];
     const desk = new NewsDesk(noFeed, { status: () => Promise.resolve(status({ sessionId: "r", marks: [...marks] })) }, (news) => told.push(news));
     desk.receive(say({ sessionId: "old", status: "failed" }));
-    desk.receive(say({ sessionId: "r", name: "run", models: [model()] }));
+    desk.receive({ event: "session_list", data: { sessions: [status({ sessionId: "r", name: "run", models: [model()] })] } });
     await vi.advanceTimersByTimeAsync(10_100);
     expect(told).toEqual([]);
     marks.push({ seq: 9, time: 1, step: 2, model: 0, event: "alert", data: { message: "loss is NaN" } });
+    // The list tells this one.
+    marks.push({ seq: 10, time: 1, step: 2, model: 0, event: "alert", data: { kind: "grokking", message: "held-out data began to be understood" } });
     await vi.advanceTimersByTimeAsync(20_100);
     for (let i = 0; i < 2; i++) desk.receive(say({ sessionId: "r", name: "run", models: [model({ name: "net", grokOnsetStep: 70 })] }));
     for (let i = 0; i < 2; i++) desk.receive(say({ sessionId: "r", name: "run", status: "failed", error: "boom" }));
     expect(told.map((n) => [n.kind, n.text])).toEqual([["alert", "loss is NaN"], ["grokking", "net began to generalize at step 70"], ["failed", "Training failed: boom"]]);
+    desk.dispose();
+    vi.useRealTimers();
+  });
+
+  it("tells the first alert of a session that began after us", async () => {
+    vi.useFakeTimers();
+    const told: News[] = [];
+    const marks: Mark[] = [{ seq: 2, time: 1, step: 1, model: 0, event: "alert", data: { message: "loss is NaN" } }];
+    const desk = new NewsDesk(noFeed, { status: () => Promise.resolve(status({ sessionId: "new", marks })) }, (news) => told.push(news));
+    desk.receive(say({ sessionId: "new", name: "new", startTime: Date.now() / 1000 + 1 }));
+    await vi.advanceTimersByTimeAsync(20_100);
+    expect(told.map((n) => n.text)).toEqual(["loss is NaN"]);
     desk.dispose();
     vi.useRealTimers();
   });

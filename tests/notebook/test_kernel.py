@@ -113,3 +113,69 @@ def test_a_page_is_answered_while_a_cell_blocks_where_the_kernel_has_subshells(
     subscribe = {"method": "custom", "content": {"event": "subscribe_session", "data": {}}}
     comm_message(kernel, comm, subscribe, subshell)
     wait_for_event(kernel, comm, "session_status")
+
+
+# What Colab has and what of it anywidget and we look at.
+COLAB = """
+import sys, threading, time, types
+sys.modules["google"] = google = types.ModuleType("google")
+for name in ("google.colab", "google.colab.output"):
+    sys.modules[name] = types.ModuleType(name)
+google.colab = sys.modules["google.colab"]
+google.colab.output = sys.modules["google.colab.output"]
+google.colab.output.enable_custom_widget_manager = lambda: None
+google.colab.output._widgets = types.SimpleNamespace(_installed_url=None)
+import forge_notebook as forge
+session = forge.session("Colab", total_steps=100)
+card = session.widget
+display(card)
+senders = []
+send = card.comm.send
+def noted(*args, **kwargs):
+    senders.append(threading.current_thread().name)
+    send(*args, **kwargs)
+card.comm.send = noted
+print(card.comm.comm_id)
+"""
+LOOP = """
+for step in range(1, 41):
+    session.log(step, loss=1 / step)
+    time.sleep(0.02)
+time.sleep(1)
+"""
+
+
+def test_on_colab_the_card_is_fed_by_the_main_thread_while_the_cell_runs(
+    kernel: BlockingKernelClient,
+) -> None:
+    printed: list[str] = []
+
+    def keep(message: dict[str, Any]) -> None:
+        printed.append(message["content"].get("text", ""))
+
+    kernel.execute_interactive(COLAB, timeout=60, output_hook=keep)
+    comm = "".join(printed).split()[-1]
+    kernel.execute(LOOP)
+    update = wait_for_event(kernel, comm, "progress_update")
+    later = wait_for_event(kernel, comm, "progress_update")
+    assert later["fromSeq"] == update["seq"]
+    assert not kernel.shell_channel.msg_ready()  # both before the end of the cell
+    kernel.execute_interactive("session.finish()", timeout=60)  # its end is seen after the cell
+    subscribe = {"method": "custom", "content": {"event": "subscribe_session", "data": {}}}
+    comm_message(kernel, comm, subscribe, None)
+    assert wait_for_event(kernel, comm, "session_status")["status"] == "completed"
+    printed.clear()
+    kernel.execute_interactive(
+        "print(set(senders), [t.name for t in threading.enumerate() if t.name == 'forge-cards'])",
+        timeout=60,
+        output_hook=keep,
+    )
+    assert "".join(printed).strip() == "{'MainThread'} []"
+
+
+def test_elsewhere_log_knows_nothing_of_cards(store: Path) -> None:
+    from forge_notebook.recording import Session
+
+    session = Session("run")
+    assert "log" not in vars(session)
+    session.finish()

@@ -85,6 +85,46 @@ def test_the_end_of_a_training_is_told(lab: Lab, page: Page) -> None:
     expect(toast.first).to_be_visible()
 
 
+def test_an_alert_the_onset_of_grokking_and_a_good_end_are_told(lab: Lab, page: Page) -> None:
+    page.goto(f"{lab.url}lab?token={lab.token}&reset")
+    page.wait_for_function(
+        "() => window.jupyterapp?.commands.hasCommand('forge-notebook:open-panel')"
+    )
+    page.wait_for_timeout(1000)
+    page.evaluate(KEEP_TOASTS)
+    with training(lab.store, GROKS) as process:
+        toasts = "globalThis.forgeToasts.join('\\n')"
+        page.wait_for_function(f"() => {toasts}.includes('Groks: model 1 began to generalize')")
+        page.wait_for_function(f"() => {toasts}.includes('Groks: grad_norm is NaN')")
+        (lab.store / "go").touch()
+        assert process.wait(20) == 0
+        end = page.get_by_text("Groks: Training completed")
+        expect(end.first).to_be_visible(timeout=20_000)
+    assert len(page.evaluate("() => globalThis.forgeToasts")) == 3  # each once
+    page.locator(".Toastify__toast", has=end).get_by_role("button", name="Open").click()
+    expect(page.locator(".jp-ForgeTab .forge-name")).to_have_text("Groks")
+
+
+# A toast goes after some seconds.
+KEEP_TOASTS = """() => {
+  globalThis.forgeToasts = [];
+  new MutationObserver(() => document.querySelectorAll(".Toastify__toast").forEach((node) => {
+    const text = node.textContent ?? "";
+    if (!globalThis.forgeToasts.includes(text)) globalThis.forgeToasts.push(text);
+  })).observe(document.body, { childList: true, subtree: true });
+}"""
+GROKS = """
+import time
+import forge_notebook as forge
+with forge.session("Groks", total_steps=400) as session:
+    for step in range(1, 400):
+        session.log(step, loss=0.1, grad_norm=float("nan") if step == 9 else 1.0,
+                    rank_train=0.99, rank_val=0.02 if step < 200 else 0.9)
+        time.sleep(0.02)
+    while not (session.store / "go").exists():
+        time.sleep(0.05)
+"""
+
 SLOW_FAILURE = """
 import time
 import forge_notebook as forge

@@ -3,11 +3,11 @@
 import { minMax } from "./decimate";
 import { h, setAttributes, setText, show, svg } from "./dom";
 import { hue } from "./figure";
-import { compact, value } from "./format";
+import { compact, megabytes, value } from "./format";
 import { otherMetrics } from "./metrics-shown";
 import type { SeriesStore } from "./series";
 import type { Theme } from "./theme";
-import type { SessionStatus } from "./wire";
+import type { NonFinite, SessionStatus } from "./wire";
 
 /** More would be a wall; the rest is in the file that the chart saves. */
 const MOST = 8;
@@ -40,11 +40,11 @@ export class Minis {
       if (this.node.children[i] !== mini.node) this.node.insertBefore(mini.node, this.node.children[i] ?? null);
       const last = status.metrics?.extra[metric];
       const bad = status.metrics?.nonFinite?.[metric];
-      setText(mini.number, typeof last === "number" && last >= 1000 ? compact(last) : value(typeof last === "number" ? last : null, bad));
+      setText(mini.number, reading(metric, typeof last === "number" ? last : null, bad));
       setAttributes(mini.node, { "aria-pressed": open.includes(metric) ? "true" : "false" });
       const paths = sketch(series, models, metric);
       while (mini.lines.children.length > paths.length) mini.lines.lastChild?.remove();
-      while (mini.lines.children.length < paths.length) mini.lines.append(svg("path", { fill: "none", "stroke-width": 1.4 }));
+      while (mini.lines.children.length < paths.length) mini.lines.append(svg("path", { fill: "none", "stroke-width": 1.4, "stroke-linejoin": "round", "vector-effect": "non-scaling-stroke" }));
       paths.forEach(([model, d], at) => setAttributes(mini.lines.children[at], { d, stroke: hue(theme, status.totalModels > 1 ? model : 5) }));
     });
   }
@@ -54,7 +54,7 @@ export class Minis {
     if (mini === undefined) {
       const number = h("span", "forge-mini-value");
       const lines = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, preserveAspectRatio: "none", "aria-hidden": "true" });
-      const node = h("button", "forge-mini", { type: "button", "aria-pressed": "false", title: `${metric}: show or hide its panel` }, h("span", "forge-mini-name", {}, metric), number);
+      const node = h("button", "forge-mini", { type: "button", "aria-pressed": "false", title: `${metric}: show or hide its panel` }, h("span", "forge-mini-name", {}, label(metric)), number);
       node.append(lines);
       node.addEventListener("click", () => this.toggled(metric));
       mini = { node, number, lines };
@@ -62,6 +62,16 @@ export class Minis {
     }
     return mini;
   }
+}
+
+/** What the unit in a name says is said beside the number. */
+function label(metric: string): string {
+  return metric.replace(/^(.*memory)_mb$/, "$1").replace("gpu_memory", "GPU memory");
+}
+
+function reading(metric: string, last: number | null, bad: NonFinite | undefined): string {
+  if (bad === undefined && metric.endsWith("memory_mb")) return megabytes(last);
+  return last !== null && last >= 1000 ? compact(last) : value(last, bad);
 }
 
 /** One path for each model, over the common range of all. */

@@ -32,6 +32,12 @@ export function compact(x: Num | undefined): string {
   return Math.abs(x) >= 10 || Number.isInteger(x) ? String(Math.round(x)) : trim(x.toPrecision(2));
 }
 
+/** Megabytes of 1e6 bytes. */
+export function megabytes(x: Num | undefined): string {
+  if (x === null || x === undefined) return UNKNOWN;
+  return Math.abs(x) >= 1000 ? `${(x / 1000).toPrecision(3)} GB` : `${Math.round(x)} MB`;
+}
+
 export function percent(x: Num | undefined): string {
   if (x === null || x === undefined) return UNKNOWN;
   // 99.96 is not finished; only 100 reads 100.

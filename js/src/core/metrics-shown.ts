@@ -35,7 +35,7 @@ export function shownMetrics(series: SeriesStore, names: string[]): Shown[] {
   return shown;
 }
 
-const FIRST = ["lr", "learning_rate", "grad_norm", "tokens_per_s", "memory_mb", "gpu_memory_mb"];
+const FIRST = ["lr", "learning_rate", "grad_norm", "tokens_per_s", "memory_mb", "memory", "gpu_memory_mb"];
 
 /** What is logged beside the charts, best known first: each has a small curve of its own. */
 export function otherMetrics(series: SeriesStore, names: string[]): string[] {

@@ -25,6 +25,8 @@ interface Known {
 export class NewsDesk implements Sink {
   readonly sessionId = ALL_SESSIONS;
   private readonly known = new Map<string, Known>();
+  /** Unix seconds. Of what began later, everything is news. */
+  private readonly since = Date.now() / 1000;
   private readonly detach: () => void;
   private readonly timer: ReturnType<typeof setInterval>;
 
@@ -71,7 +73,7 @@ export class NewsDesk implements Sink {
     const onset = status.models.filter((m) => m.grokOnsetStep !== null);
     const known = this.known.get(status.sessionId);
     if (known === undefined) {
-      this.known.set(status.sessionId, { ended: isEnded(status.status), grokking: new Set(onset.map((m) => m.index)), alertSeq: null, name: status.name });
+      this.known.set(status.sessionId, { ended: isEnded(status.status), grokking: new Set(onset.map((m) => m.index)), alertSeq: status.startTime < this.since ? null : 0, name: status.name });
       return;
     }
     known.name = status.name;
@@ -102,7 +104,7 @@ export class NewsDesk implements Sink {
       } catch {
         continue;
       }
-      // At the first look the alerts are of unknown age.
+      // Of a session that was there before us the alerts are of unknown age.
       if (known.alertSeq === null) known.alertSeq = marks.reduce((seq, m) => Math.max(seq, m.seq), 0);
       else for (const mark of marks) this.alert(id, known, mark.seq, mark.data);
     }
@@ -111,6 +113,8 @@ export class NewsDesk implements Sink {
   private alert(id: string, known: Known, seq: number, data: Record<string, unknown>): void {
     if (seq <= (known.alertSeq ?? 0)) return;
     known.alertSeq = seq;
+    // The list has told of it, with the model's name.
+    if (data.kind === "grokking") return;
     const text = data.message ?? data.kind;
     this.tell({ kind: "alert", sessionId: id, title: known.name, text: typeof text === "string" ? text : "alert" });
   }
