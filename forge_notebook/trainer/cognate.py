@@ -17,6 +17,7 @@ from forge_notebook.trainer.launch import Launched
 from forge_notebook.trainer.loop import train_session
 from forge_notebook.trainer.past import recorded
 from forge_notebook.trainer.run import steps_per_model
+from forge_notebook.trainer.side import Executors, train_side_by_side
 from forge_notebook.trainer.sigterm import stop_on_sigterm
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ class CognateTrainer:
         newest checkpoints (weights, optimizer, random numbers, position in the data), in the same
         session, with the session's own configuration. On a CPU the weights come out bit for bit
         as if it had never stopped, if `threads` is a number.
+    executor
+        Trains the models side by side, each as a job of this `concurrent.futures.Executor`
+        (`ProcessPoolExecutor` with `spawn`, `RayExecutor`) instead of one after the other; all
+        record into the one session. Workers must see the store. Or a function that makes one: it
+        is called again when a killed worker has broken the first, and the models that were in
+        training go on from their checkpoints.
     group
         The processes that train together; set by `forge_notebook.trainer.worker`.
 
@@ -64,9 +71,13 @@ class CognateTrainer:
         data: str | bytes | Data | None = None,
         session: SessionLike | None = None,
         resume: str | None = None,
+        executor: Executors | None = None,
         group: Group | None = None,
     ) -> None:
-        self._group = group
+        if group is not None and executor is not None:
+            raise ConfigError("group and executor exclude each other: one model, or many")
+        self._group, self._executor = group, executor
+        self._known: dict[int, int] = {}
         self.completed: set[int] | None = None
         self._resume = resume
         if resume is not None:
@@ -74,7 +85,7 @@ class CognateTrainer:
                 raise ConfigError("config and resume exclude each other: the session has its own")
             past = recorded(resume, store)
             config, name = past.config, name or past.name
-            self.completed = past.completed
+            self.completed, self._known = past.completed, past.steps
         if not isinstance(config, TrainingConfig):
             config = TrainingConfig.from_dict(config or {})
         self.config = config
@@ -211,6 +222,8 @@ class CognateTrainer:
     def _train(self, session: SessionLike) -> None:
         self.status = "running"
         try:
+            if self._executor is not None:
+                self._train_side_by_side(session, self._executor)
             control = Control(self._set_status)
             train_session(
                 self.config,
@@ -228,6 +241,19 @@ class CognateTrainer:
         except BaseException as error:
             self._error = error
             self._end(session, "failed", f"{type(error).__name__}: {error}")
+
+    def _train_side_by_side(self, session: SessionLike, executor: Executors) -> None:
+        train_side_by_side(
+            self.config,
+            self.data if self._given else None,
+            session,
+            self._hook,
+            self._set_status,
+            executor,
+            self.completed,
+            self._known,
+        )
+        self.completed = set(range(self.config.model_count))  # what is left is to read them back
 
     def _end(self, session: SessionLike, status: str, error: str | None = None) -> None:
         session.finish(status, error=error)

@@ -39,12 +39,33 @@ def train_session(
     torch.set_flush_denormal(True)  # before any parallel operation: its workers inherit it
     session.start()
     for index in range(config.model_count):
-        run = ModelRun(config, data, session, hook, index, group or Group())
-        if completed is not None:
-            run.resume()
-            if index in completed:
-                models.append(run.model)
-                continue
+        again, done = completed is not None, completed is not None and index in completed
+        model = train_one(
+            config, data, session, hook, control, index, again=again, done=done, group=group
+        )
+        models.append(model)
+
+
+def train_one(
+    config: TrainingConfig,
+    data: Data,
+    session: SessionLike,
+    hook: CallbackHook,
+    control: Control,
+    index: int,
+    *,
+    again: bool = False,
+    done: bool = False,
+    group: Group | None = None,
+) -> torch.nn.Module:
+    """Train one model of the session; `again` goes on from its newest checkpoint, if there is one.
+
+    A model that is `done` is read back only.
+    """
+    run = ModelRun(config, data, session, hook, index, group or Group())
+    if again:
+        run.resume()
+    if not done:
         threads = Threads(run.model, data, config)  # for each model: the neighbours change
         session.model_started(
             index,
@@ -53,8 +74,8 @@ def train_session(
             total_steps=run.total_steps,
         )
         train_model(run, control, threads)
-        models.append(run.model)
         session.model_completed(index)
+    return run.model
 
 
 def train_model(run: ModelRun, control: Control, threads: Threads) -> None:

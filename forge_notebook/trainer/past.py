@@ -14,11 +14,12 @@ from forge_notebook.trainer.config import ConfigError, TrainingConfig
 
 @dataclass(frozen=True)
 class Past:
-    """The configuration of a session of ours, and the models that are done."""
+    """The configuration of a session of ours, the models that are done, and the steps of all."""
 
     name: str
     config: TrainingConfig
     completed: set[int]
+    steps: dict[int, int]
 
 
 def recorded(session_id: str, store: Path | str | None = None) -> Past:
@@ -41,4 +42,5 @@ def recorded(session_id: str, store: Path | str | None = None) -> Past:
     if "model_count" not in config:
         raise ConfigError(f"resume={session_id!r} is not possible: no session of CognateTrainer")
     completed = {model.index for model in state.models if model.status == "completed"}
-    return Past(state.name, TrainingConfig.from_dict(config), completed)
+    steps = {model.index: model.step for model in state.models}
+    return Past(state.name, TrainingConfig.from_dict(config), completed, steps)

@@ -7,6 +7,7 @@ The folder holds ``job.json`` (config, name, store). The first process writes th
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -22,11 +23,29 @@ TIMEOUT = timedelta(seconds=120)  # a process that died is noticed by torchrun m
 
 def main(folder: Path) -> None:
     """Join the group, train, and leave."""
-    dist.init_process_group("gloo", timeout=TIMEOUT)
+    _join()
     try:
         _train(folder, Joined())
     finally:
         dist.destroy_process_group()
+
+
+def _join() -> None:
+    """Meet the other processes where those of an earlier attempt have left nothing.
+
+    On one machine torchrun keeps its store over restarts, and with it the addresses of the killed
+    processes: a new one that read such an address first waited for it in vain (5 of 5 times here,
+    torch 2.13). Machines of their own count their restarts each for itself: there it is torch's.
+    """
+    if os.environ.get("GROUP_WORLD_SIZE") != "1":
+        dist.init_process_group("gloo", timeout=TIMEOUT)
+        return
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    agent = dist.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, False, TIMEOUT
+    )
+    store = dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", agent)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
 
 
 def _train(folder: Path, group: Joined) -> None:
