@@ -23,7 +23,7 @@ from forge_notebook.core.catalog import Catalog
 from forge_notebook.core.runlog import POINTS, Reader
 from forge_notebook.recording import Session, uplink
 from forge_notebook.recording.uplink import Target, ship
-from tests.server.test_ingest import aside, here, record, server, steps  # noqa: F401
+from tests.server.test_ingest import aside, record, steps
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing drops what is under way
 
@@ -83,8 +83,8 @@ def _copy(source: socket.socket, to: socket.socket) -> None:
 
 
 async def test_a_link_too_slow_for_a_whole_chunk_takes_smaller_ones(
-    server: Target,  # noqa: F811
-    here: Path,  # noqa: F811
+    server: Target,
+    here: Path,
     store: Path,
     http_server_port: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -172,7 +172,7 @@ def test_a_server_killed_and_started_again_under_a_training_has_every_row_once(
     first = step
     wait_until(arrives)
     session.finish()
-    here = session.folder / "run.log"  # noqa: F811
+    here = session.folder / "run.log"
     wait_until(lambda: there.stat().st_size >= here.stat().st_size)
     assert there.read_bytes() == here.read_bytes()
     reader = Reader(there)
@@ -192,7 +192,7 @@ def test_a_kernel_has_its_servers_store_so_that_no_server_needs_to_be_looked_for
 ) -> None:
     there = tmp_path / "a store of its own"
     extensions = {"jpserver_extensions": {"forge_notebook": True}}
-    server = jp_configurable_serverapp(  # noqa: F811
+    server = jp_configurable_serverapp(
         config={"ServerApp": extensions, "ForgeNotebookApp": {"store": str(there)}}
     )
     assert server.session_manager.get_kernel_env("a.ipynb", "a")["FORGE_STORE"] == str(there)
