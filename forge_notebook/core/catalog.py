@@ -10,6 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
+from forge_notebook.core import kept
 from forge_notebook.core.errors import InvalidSessionId, SessionBusy, UnknownSession
 from forge_notebook.core.index import Index, Listed
 from forge_notebook.core.runlog import Reader, has_writer
@@ -86,13 +87,22 @@ class Catalog:
         """The session folded up to now."""
         folder = self.folder(session_id)
         if session_id not in self._known:
-            self._known[session_id] = (Reader(folder / "run.log"), SessionState(session_id))
+            self._known[session_id] = self._begin(folder)
         reader, state = self._known[session_id]
         while records := reader.read():
             for record in records:
                 state.apply(record)
         state.lost = reader.lost
         return state
+
+    def _begin(self, folder: Path) -> tuple[Reader, SessionState]:
+        """Where the index beside a long log ends, else at its beginning."""
+        reader = Reader(folder / "run.log")
+        found = kept.read(reader.path)
+        if found is None:
+            return reader, SessionState(folder.name)
+        reader.thaw(found.state["reader"])
+        return reader, found.state["state"]
 
     def status(self, session_id: str, *, detail: bool = True) -> SessionStatus:
         """The session as viewers get it."""

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from forge_notebook.core import kept
+from forge_notebook.core.catalog import Catalog
 from forge_notebook.core.follower import Follower
-from forge_notebook.core.runlog import EVENT, SESSION, Writer
+from forge_notebook.core.runlog import EVENT, SESSION, Record, Writer
+from forge_notebook.core.session import SessionState
 
 ROWS = 3000
 
@@ -143,3 +145,25 @@ def test_the_process_that_writes_the_log_writes_no_index(tmp_path: Path) -> None
     loaded(folder)
     assert (folder / kept.NAME).exists()
     assert [p.name for p in folder.iterdir() if p.name.startswith(".index")] == []
+
+
+def test_the_catalog_folds_only_what_the_index_does_not_cover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "s"
+    grow(folder)
+    whole = Catalog(tmp_path)
+    loaded(folder)  # writes the index
+    grow(folder, rows=10, begin=ROWS, end=True)
+    folded: list[int] = []
+    apply = SessionState.apply
+
+    def counted(self: SessionState, record: Record) -> None:
+        folded.append(record.seq)
+        apply(self, record)
+
+    monkeypatch.setattr(SessionState, "apply", counted)
+    status = Catalog(tmp_path).status("s")
+    assert 10 <= len(folded) <= 12
+    (folder / kept.NAME).unlink()
+    assert status == whole.status("s")
