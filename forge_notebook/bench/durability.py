@@ -76,19 +76,20 @@ def _start(store: Path, session_id: str) -> tuple[int, mmap.mmap, str]:
     acknowledged = mmap.mmap(-1, _STEP.size)  # shared: what stands in it survives the child
     (store / session_id).mkdir(parents=True)
     sys.stdout.flush()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         try:
-            _write_forever(store, session_id, acknowledged)
+            _write_until_killed(store, session_id, acknowledged, parent)
         finally:
             os._exit(1)
     return child, acknowledged, session_id
 
 
-def _write_forever(store: Path, session_id: str, acknowledged: mmap.mmap) -> None:
+def _write_until_killed(store: Path, session_id: str, acknowledged: mmap.mmap, parent: int) -> None:
     session = Session(session_id, store=store, resume=session_id)
     step = 0
-    while True:
+    while step % 50 or os.getppid() == parent:  # nobody else would end it
         step += 1
         if step % 50:
             session.log(step, loss=value(step), lr=0.1)

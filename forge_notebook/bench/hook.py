@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 import threading
 import time
@@ -29,12 +30,10 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
             call(step)
         rows = []
         for quantile, goal in ((0.5, 2.0), (0.99, 10.0)):
-            value = median_of(lambda q=quantile: _cost(call, calls, q), repeats)  # type: ignore[misc]
-            bare = median_of(lambda q=quantile: _cost(raw, calls, q), repeats)  # type: ignore[misc]
+            value, bare = _beside(call, raw, repeats, calls, quantile)
             name = f"log() of 6 scalars, hot, p{round(quantile * 100)}"
             rows.append(Row(name, value, "us", "one write(2)", bare, goal))
-        cold = median_of(lambda: _cost(call, calls // 100, 0.5, pause=STEP_S), repeats)
-        bare = median_of(lambda: _cost(raw, calls // 100, 0.5, pause=STEP_S), repeats)
+        cold, bare = _beside(call, raw, repeats, calls // 100, 0.5, pause=STEP_S)
         rows.append(Row("log() once per 5 ms step, p50", cold, "us", "one write(2)", bare, 15.0))
         duty = median_of(lambda: _pump_duty(0.3 if quick else 2.0), repeats)
         rows.append(Row("background thread, share of one core", duty, "%", goal=1.0))
@@ -64,6 +63,20 @@ def _raw_write(folder: Path) -> Callable[[int], None]:
         os.write(fd, data)
 
     return call
+
+
+def _beside(
+    call: Callable[[int], None],
+    raw: Callable[[int], None],
+    repeats: int,
+    times: int,
+    quantile: float,
+    pause: float = 0.0,
+) -> tuple[float, float]:
+    """Medians of both, measured by turns: a drift of the machine meets both."""
+    pairs = [[_cost(f, times, quantile, pause) for f in (call, raw)] for _ in range(repeats)]
+    ours, bare = zip(*pairs, strict=True)
+    return statistics.median(ours), statistics.median(bare)
 
 
 def _cost(call: Callable[[int], None], times: int, quantile: float, pause: float = 0.0) -> float:

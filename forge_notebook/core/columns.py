@@ -57,6 +57,13 @@ class Column:
         return self._buffer[: self._sealed]
 
 
+def increasing(rows: Indices) -> Indices:
+    """The rows in order, each once. numpy.unique hashes integers since 2.3: 44 ms for 160,000
+    rows, which are nearly in order and sorted in less than 5."""
+    rows = np.sort(rows, kind="stable")
+    return rows[np.flatnonzero(np.diff(rows, prepend=-1))]
+
+
 class Summary:
     """Where the extremes of each full stretch of a column are, and its non-finite values."""
 
@@ -97,7 +104,7 @@ class Summary:
         rows = [head, self.extremes.all()[2 * begin : 2 * end], tail]
         odd = self.odd.all()
         odd = odd[(odd >= first) & (odd < last)]
-        return np.unique(np.concatenate([*rows, odd]))
+        return increasing(np.concatenate([*rows, odd]))
 
 
 class Columns:

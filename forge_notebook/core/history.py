@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tsdownsample
 
-from forge_notebook.core.columns import MAX_ODD, Columns
+from forge_notebook.core.columns import MAX_ODD, Columns, increasing
 from forge_notebook.core.runlog import Point
 from forge_notebook.core.wire import SeriesBlock, non_finite_name
 
@@ -170,7 +170,7 @@ def decimate(values: Floats, points: int) -> Indices:
     odd = np.flatnonzero(~finite)
     run_starts = odd[np.flatnonzero(np.diff(odd, prepend=-2) > 1)][:MAX_ODD]
     ends = np.array([0, len(values) - 1])
-    return np.unique(np.concatenate([numbers, run_starts, ends]))
+    return increasing(np.concatenate([numbers, run_starts, ends]))
 
 
 def _rows(

@@ -47,8 +47,9 @@ class Reader:
     gives every record the same number. The metrics of a rank above 0 carry it in their name.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, counts_on: bool = True) -> None:
         self.path = path
+        self._counts_on = counts_on  # the seq of a log begun anew goes on: one writer, which knows
         self.offset = 0
         self.seq = 0
         self.lost = 0  # records whose seq never arrived
@@ -61,11 +62,12 @@ class Reader:
         """The complete records that came since the last call, at most ``limit`` of them."""
         try:
             now = os.stat(self.path)
+        except FileNotFoundError:
+            self._begin_anew()
+            return []
         except OSError:
             return []
-        if self._file is not None and (
-            now.st_ino != self._file.st_ino or now.st_size < self.offset
-        ):
+        if self._file is not None and self._is_another(self._file, now):
             self._begin_anew()
         self._file = now
         if now.st_size <= self.offset:
@@ -100,9 +102,18 @@ class Reader:
         for rank, number, names in frozen["columns"]:
             self._columns[rank, number] = (struct.Struct(f"<{len(names)}d"), names)
 
+    def _is_another(self, before: os.stat_result, now: os.stat_result) -> bool:
+        """Whether the file is not the one that was read; a longer one shows when it is loaded."""
+        if now.st_ino != before.st_ino or now.st_size < self.offset:
+            return True
+        touched = now.st_size == self.offset and now.st_mtime_ns != before.st_mtime_ns
+        return touched and self._load(0) is None
+
     def _begin_anew(self) -> None:
-        """Another file is in the log's place: its seq goes on, so nothing doubles."""
+        """Another file is in the log's place. Where its seq goes on, nothing doubles."""
         self.offset, self._before = 0, b""
+        if not self._counts_on:
+            self.newest.clear()
 
     def _load(self, size: int) -> bytes | None:
         """The bytes at offset; None where those before it are not the ones that were read.

@@ -34,7 +34,7 @@ class Inbox:
     """The commands that wait. ``answer`` records an event in the session's log."""
 
     def __init__(self, log: Path, answer: Callable[..., None]) -> None:
-        self._reader = Reader(log)
+        self._reader = Reader(log, counts_on=False)  # who sends into a new one knows no other
         self._reader.read()  # commands to an earlier writer are not for us
         self._answer = answer
         self._waiting: deque[Command] = deque()

@@ -77,6 +77,24 @@ def test_a_command_sent_twice_is_carried_out_once() -> None:
     session.finish()
 
 
+def test_commands_come_through_a_control_log_that_was_removed_meanwhile() -> None:
+    session = forge.session("s")
+    session.log(1, loss=1.0)
+    seen = []
+    for number in (1, 22, 4444, 3333):  # longer than the one before, and as long
+        seen.append(send_command(session.folder, "checkpoint", {"number": number}))
+        session.pump()
+        (session.folder / "control.log").unlink()
+        time.sleep(0.02)  # times of files count in steps of milliseconds
+        if number == 22:
+            session.pump()  # looked while there was none
+    taken = []
+    while (command := session.next_command()) is not None:
+        taken.append(command.id)
+    session.finish()
+    assert taken == seen
+
+
 CHILD = """
 import sys, time
 import forge_notebook as forge
