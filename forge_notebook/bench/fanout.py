@@ -24,6 +24,7 @@ STREAM, SOCKET_IO = "/api/training/stream", "/socket.io/?EIO=4&transport=websock
 NEEDS = {"python-socketio": "socketio", "flask-socketio": "flask_socketio"}
 # flask-socketio has a thread for each viewer; python-socketio cannot keep up with more at 10 Hz.
 MOST = {"flask-socketio": 1000, "python-socketio": 5000}
+AT_ONCE = 100  # viewers that connect together
 VARIANTS = ("write_message", "raw send loop", "ours", *NEEDS)
 
 
@@ -121,10 +122,9 @@ def _run(variant: str, count: int, seconds: float) -> tuple[float, float, float]
         session = Session("bench", store=store)
         ended = threading.Event()
         writer = threading.Thread(target=write, args=(session, ended), daemon=True)
-        writer.start()
-        time.sleep(0.5)
         before = server.cost()[1]
         viewers = Viewers(server.port, variant, session.id, count)
+        writer.start()  # who comes in mid-broadcast waits for it: thousands would take minutes
         viewers.read(1.0)
         cpu, resident, _ = server.cost()
         delivered = viewers.read(seconds)
@@ -155,12 +155,15 @@ class Viewers:
         self._ready = selectors.DefaultSelector()
         self._left: dict[int, tuple[int, bytes]] = {}  # bytes to skip, and an unfinished head
         first = json.dumps({"event": "subscribe_session", "data": {"sessionId": session_id}})
-        for _ in range(count):
-            client = connect(port, SOCKET_IO if variant in NEEDS else STREAM, token)
-            client.sendall(masked("40" if variant in NEEDS else first))
-            client.setblocking(False)
-            self._ready.register(client, selectors.EVENT_READ)
-            self._left[client.fileno()] = (0, b"")
+        path = SOCKET_IO if variant in NEEDS else STREAM
+        for begin in range(0, count, AT_ONCE):
+            some = [asked(port, path, token) for _ in range(min(AT_ONCE, count - begin))]
+            for client in some:
+                upgraded(client)
+                client.sendall(masked("40" if variant in NEEDS else first))
+                client.setblocking(False)
+                self._ready.register(client, selectors.EVENT_READ)
+                self._left[client.fileno()] = (0, b"")
 
     def read(self, seconds: float) -> int:
         """Read for so long; how many frames arrived."""
@@ -201,8 +204,8 @@ class Viewers:
         self._ready.close()
 
 
-def connect(port: int, path: str, token: str = "") -> socket.socket:
-    """An upgraded WebSocket."""
+def asked(port: int, path: str, token: str = "") -> socket.socket:
+    """A connection that has asked to be upgraded."""
     client = socket.create_connection(("127.0.0.1", port), timeout=60)
     client.sendall(
         f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\n"
@@ -210,6 +213,11 @@ def connect(port: int, path: str, token: str = "") -> socket.socket:
         "Sec-WebSocket-Version: 13\r\n"
         f"{f'Authorization: token {token}' if token else 'X-Bench: 1'}\r\n\r\n".encode()
     )
+    return client
+
+
+def upgraded(client: socket.socket) -> socket.socket:
+    """The WebSocket, once the server has agreed. Raises RuntimeError where it does not."""
     reply = b""
     while not reply.endswith(b"\r\n\r\n"):
         more = client.recv(1)
@@ -232,7 +240,7 @@ def _stalled(updates: int) -> Row:
         reader = Viewers(server.port, "ours", session.id, 1)
         reader.read(0.5)
         without = _flood(server, session, reader, updates)
-        stalled = connect(server.port, STREAM)
+        stalled = upgraded(asked(server.port, STREAM))
         request = {"event": "subscribe_session", "data": {"sessionId": session.id}}
         stalled.sendall(masked(json.dumps(request)))
         reader.read(0.5)

@@ -152,10 +152,10 @@ def _viewers(port: int, token: str, session: Session, count: int) -> Iterator[No
         env={**os.environ, "FORGE_TOKEN": token}, stdout=subprocess.PIPE,
     )  # fmt: skip
     try:
-        writer.start()
         assert process.stdout is not None
         if not process.stdout.readline():
             raise RuntimeError(f"{count} viewers could not connect")
+        writer.start()
         time.sleep(2.0)
         yield
         if process.poll() is not None:
@@ -164,7 +164,8 @@ def _viewers(port: int, token: str, session: Session, count: int) -> Iterator[No
         process.kill()
         process.communicate()
         ended.set()
-        writer.join()
+        if writer.ident is not None:
+            writer.join()
 
 
 def main() -> None:
