@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -50,7 +51,10 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
         rows += _rows(count, figures)
     rows.append(_stalled(2000 if quick else 200_000))
     rows += fanout_live.latency(quick=quick)
-    rows += fanout_live.channels(200 if quick else 5000, quick=quick)
+    try:
+        rows += fanout_live.channels(200 if quick else 5000, quick=quick)
+    except (OSError, RuntimeError, asyncio.TimeoutError) as error:  # a machine too busy for it
+        print(f"kernel round trips left out: {error!r}")
     return rows
 
 
