@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -17,11 +18,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from forge_notebook.bench import Row
+from forge_notebook.bench import Row, fanout_live
 from forge_notebook.recording import Session
 
 STREAM, SOCKET_IO = "/api/training/stream", "/socket.io/?EIO=4&transport=websocket"
 NEEDS = {"python-socketio": "socketio", "flask-socketio": "flask_socketio"}
+# flask-socketio has a thread for each viewer; python-socketio cannot keep up with more at 10 Hz.
+MOST = {"flask-socketio": 1000, "python-socketio": 5000}
+AT_ONCE = 100  # viewers that connect together
 VARIANTS = ("write_message", "raw send loop", "ours", *NEEDS)
 
 
@@ -30,21 +34,27 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
 
     The references run in the same run; python-socketio and flask-socketio where installed.
     """
-    counts = (50, 200) if quick else (100, 1000, 5000)
+    counts = (50, 200) if quick else (100, 1000, 5000, 10_000)
     seconds = 2.0 if quick else 8.0
     rows: list[Row] = []
     for count in counts:
         if not _files_for(count):
+            print(f"{count} viewers left out: this process may open too few files (ulimit -Hn)")
             continue
         figures = {}
         for variant in VARIANTS:
             if variant in NEEDS and importlib.util.find_spec(NEEDS[variant]) is None:
                 continue
-            if variant == "flask-socketio" and count > 1000:
-                continue  # a thread for each viewer
+            if count > MOST.get(variant, count):
+                continue
             figures[variant] = _run(variant, count, seconds)
         rows += _rows(count, figures)
     rows.append(_stalled(2000 if quick else 200_000))
+    rows += fanout_live.latency(quick=quick)
+    try:
+        rows += fanout_live.channels(200 if quick else 5000, quick=quick)
+    except (OSError, RuntimeError, asyncio.TimeoutError) as error:  # a machine too busy for it
+        print(f"kernel round trips left out: {error!r}")
     return rows
 
 
@@ -100,7 +110,8 @@ class Server:
 
 
 @contextmanager
-def _server(variant: str, store: str) -> Iterator[Server]:
+def serving(variant: str, store: str) -> Iterator[Server]:
+    """One variant, while it is needed."""
     server = Server(variant, store)
     try:
         yield server
@@ -111,14 +122,13 @@ def _server(variant: str, store: str) -> Iterator[Server]:
 
 def _run(variant: str, count: int, seconds: float) -> tuple[float, float, float]:
     """us CPU per delivered update, KB of memory per viewer, ms the loop was held."""
-    with tempfile.TemporaryDirectory() as store, _server(variant, store) as server:
+    with tempfile.TemporaryDirectory() as store, serving(variant, store) as server:
         session = Session("bench", store=store)
         ended = threading.Event()
-        writer = threading.Thread(target=_write, args=(session, ended), daemon=True)
-        writer.start()
-        time.sleep(0.5)
+        writer = threading.Thread(target=write, args=(session, ended), daemon=True)
         before = server.cost()[1]
         viewers = Viewers(server.port, variant, session.id, count)
+        writer.start()  # who comes in mid-broadcast waits for it: thousands would take minutes
         viewers.read(1.0)
         cpu, resident, _ = server.cost()
         delivered = viewers.read(seconds)
@@ -132,7 +142,8 @@ def _run(variant: str, count: int, seconds: float) -> tuple[float, float, float]
     return (used - cpu) / delivered * 1e6, (resident - before) / count, held
 
 
-def _write(session: Session, ended: threading.Event) -> None:
+def write(session: Session, ended: threading.Event) -> None:
+    """Ten rows a second until the end."""
     step = 0
     while not ended.wait(0.1):
         step += 1
@@ -142,16 +153,21 @@ def _write(session: Session, ended: threading.Event) -> None:
 class Viewers:
     """Many WebSocket clients that count what they get."""
 
-    def __init__(self, port: int, variant: str, session_id: str, count: int) -> None:
+    def __init__(
+        self, port: int, variant: str, session_id: str, count: int, token: str = ""
+    ) -> None:
         self._ready = selectors.DefaultSelector()
         self._left: dict[int, tuple[int, bytes]] = {}  # bytes to skip, and an unfinished head
         first = json.dumps({"event": "subscribe_session", "data": {"sessionId": session_id}})
-        for _ in range(count):
-            client = connect(port, SOCKET_IO if variant in NEEDS else STREAM)
-            client.sendall(masked("40" if variant in NEEDS else first))
-            client.setblocking(False)
-            self._ready.register(client, selectors.EVENT_READ)
-            self._left[client.fileno()] = (0, b"")
+        path = SOCKET_IO if variant in NEEDS else STREAM
+        for begin in range(0, count, AT_ONCE):
+            some = [asked(port, path, token) for _ in range(min(AT_ONCE, count - begin))]
+            for client in some:
+                upgraded(client)
+                client.sendall(masked("40" if variant in NEEDS else first))
+                client.setblocking(False)
+                self._ready.register(client, selectors.EVENT_READ)
+                self._left[client.fileno()] = (0, b"")
 
     def read(self, seconds: float) -> int:
         """Read for so long; how many frames arrived."""
@@ -192,14 +208,20 @@ class Viewers:
         self._ready.close()
 
 
-def connect(port: int, path: str) -> socket.socket:
-    """An upgraded WebSocket."""
+def asked(port: int, path: str, token: str = "") -> socket.socket:
+    """A connection that has asked to be upgraded."""
     client = socket.create_connection(("127.0.0.1", port), timeout=60)
     client.sendall(
         f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        "Sec-WebSocket-Version: 13\r\n"
+        f"{f'Authorization: token {token}' if token else 'X-Bench: 1'}\r\n\r\n".encode()
     )
+    return client
+
+
+def upgraded(client: socket.socket) -> socket.socket:
+    """The WebSocket, once the server has agreed. Raises RuntimeError where it does not."""
     reply = b""
     while not reply.endswith(b"\r\n\r\n"):
         more = client.recv(1)
@@ -217,12 +239,12 @@ def masked(text: str) -> bytes:
 
 def _stalled(updates: int) -> Row:
     """Memory that one viewer costs which never reads, in MB."""
-    with tempfile.TemporaryDirectory() as store, _server("ours", store) as server:
+    with tempfile.TemporaryDirectory() as store, serving("ours", store) as server:
         session = Session("bench", store=store)
         reader = Viewers(server.port, "ours", session.id, 1)
         reader.read(0.5)
         without = _flood(server, session, reader, updates)
-        stalled = connect(server.port, STREAM)
+        stalled = upgraded(asked(server.port, STREAM))
         request = {"event": "subscribe_session", "data": {"sessionId": session.id}}
         stalled.sendall(masked(json.dumps(request)))
         reader.read(0.5)

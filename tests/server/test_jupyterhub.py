@@ -26,6 +26,7 @@ import pytest
 from forge_notebook.cli import check
 from forge_notebook.cli._jupyter import Endpoint
 from forge_notebook.recording import Session
+from forge_notebook.recording.uplink import Refused, Target, ship
 from forge_notebook.server.page import STATIC
 
 pytestmark = [
@@ -189,3 +190,21 @@ def test_each_sees_own_sessions_and_cannot_reach_the_others(
             get(server, "api/training/sessions", stranger.token)
         error.value.close()
         assert error.value.code == 403
+
+
+def test_an_ingest_token_sends_to_its_users_server_and_opens_nothing_else(
+    hub: Hub, servers: dict[str, Server]
+) -> None:
+    alice, bob = (servers[user] for user in USERS)
+    made = alice.request("POST", "api/training/tokens", {"name": "gpu box"})
+    with Session("far", store=hub.folder / "elsewhere") as session:
+        session.log(1, loss=1.0)
+    assert ship(session.folder, Target(alice.url, made["data"]["token"]), patience_s=0)
+    there = hub.store("alice") / session.id / "run.log"
+    assert there.read_bytes() == (session.folder / "run.log").read_bytes()
+    with pytest.raises(Refused, match="403"):
+        ship(session.folder, Target(bob.url, made["data"]["token"]), patience_s=0)
+    with pytest.raises(urllib.error.HTTPError) as error:
+        get(alice, "api/training/sessions", made["data"]["token"])
+    error.value.close()
+    assert error.value.code == 403
