@@ -177,7 +177,8 @@ export function buildFigure(view: View): Figure {
   const refOf = (s: Shown): string => (s.panel === "loss" ? "y" : s.panel === "grok" ? "y2" : `y${4 + more.indexOf(s.metric)}`);
   for (const model of models) for (const kind of visible) drawing.add(model, kind, refOf(kind));
 
-  const marks = markTrace(status.marks.filter((m) => m.model === null || !view.hidden.has(`model:${m.model}`)), theme, axis);
+  // The onset has a line of its own, and is no trouble.
+  const marks = markTrace(status.marks.filter((m) => (m.model === null || !view.hidden.has(`model:${m.model}`)) && m.data.kind !== "grokking"), theme, axis);
   const data = [...drawing.data, ...drawing.crosses];
   if (marks.trace !== null) data.push(marks.trace);
 
