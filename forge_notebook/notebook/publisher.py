@@ -87,7 +87,7 @@ class Publisher:
             return
         self.in_main_thread = True
         display.set_turn(self.turn)
-        if (shell := get_ipython()) is not None:  # type: ignore[no-untyped-call]
+        if (shell := get_ipython()) is not None:
             for event in ("pre_run_cell", "post_run_cell"):
                 shell.events.register(event, self.turn)
 
