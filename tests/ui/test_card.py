@@ -40,7 +40,7 @@ def test_zoom_axes_files_and_learning_rate_while_the_cell_blocks(lab: Lab, page:
     thin = wait_for_points(page, 100)
     card = page.locator(".forge-cell .jp-ForgeCard").first
     plot = card.locator(".nsewdrag").first
-    plot.scroll_into_view_if_needed()
+    card.locator(".forge-plot").scroll_into_view_if_needed()  # its inside is drawn anew
     box = plot.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2

@@ -107,6 +107,8 @@ def test_control_and_keyboard_in_the_panel_and_on_the_page(lab: Lab, page: Page)
     page.wait_for_function(
         "() => window.jupyterapp?.commands.hasCommand('forge-notebook:open-panel')"
     )
+    page.evaluate("() => window.jupyterapp.restored")
+    page.wait_for_timeout(1000)  # the launcher takes the focus when it comes
     page.evaluate("() => window.jupyterapp.commands.execute('forge-notebook:open-panel')")
     panel = page.locator(".jp-ForgePanel")
     with training(lab.store, CONTROLLED) as process:

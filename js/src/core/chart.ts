@@ -1,6 +1,6 @@
 /** Plotly on the page: one draw in flight, none when unseen, resized with its container. */
 
-import { figureHeight, type Figure } from "./figure";
+import { annotation, figureHeight, titleTop, type Figure } from "./figure";
 import { h, setText, show } from "./dom";
 import type { PlotlyApi } from "./plotly-loader";
 import type { Theme } from "./theme";
@@ -21,6 +21,7 @@ export type FigureSource = (width: number) => Figure | null;
 export class Chart {
   readonly node = h("div", "forge-chart");
   private readonly plot: PlotElement = h("div", "forge-plot");
+  private readonly titles = h("div", "forge-panel-titles");
   private readonly note = h("div", "forge-chart-note", { role: "note" });
   private plotly: PlotlyApi | null = null;
   private wanted = false;
@@ -43,7 +44,7 @@ export class Chart {
     private readonly onDrawn: (figure: Figure) => void = () => undefined,
   ) {
     this.plot.style.height = `${figureHeight(false)}px`;
-    this.node.append(this.plot, this.note);
+    this.node.append(this.plot, this.titles, this.note);
     show(this.note, false);
     if (typeof ResizeObserver !== "undefined") {
       this.resize = new ResizeObserver(() => {
@@ -74,6 +75,7 @@ export class Chart {
     const height = figure.height + 40;
     const layout = {
       ...figure.layout,
+      annotations: [...((figure.layout.annotations as object[] | undefined) ?? []), ...figure.titles.map(annotation)],
       height,
       margin: { l: 46, r: 16, t: 24, b: 64 },
       paper_bgcolor: theme.surface,
@@ -155,7 +157,18 @@ export class Chart {
       return;
     }
     this.wire();
+    this.paintTitles(figure);
     this.onDrawn(figure);
+  }
+
+  private paintTitles({ titles, height }: Figure): void {
+    while (this.titles.children.length > titles.length) this.titles.lastElementChild?.remove();
+    while (this.titles.children.length < titles.length) this.titles.append(h("div", "forge-panel-title"));
+    titles.forEach((title, i) => {
+      const node = this.titles.children[i] as HTMLElement;
+      setText(node, title.text);
+      node.style.top = `${titleTop(title, height)}px`;
+    });
   }
 
   /** Plotly adds `on` to the element with its first draw. */

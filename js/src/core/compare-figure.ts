@@ -1,7 +1,7 @@
 /** One metric of several sessions on one chart. Pure: no page, no Plotly. */
 
 import { lossAxis } from "./axis";
-import { DRAWN_POINTS, figureHeight, frame, hue, title, xLook, yLook, type Figure, type Line } from "./figure";
+import { DRAWN_POINTS, figureHeight, frame, hue, xLook, yLook, type Figure, type Line } from "./figure";
 import { shownMetrics } from "./metrics-shown";
 import type { SessionClient } from "./session-client";
 import { smoothed } from "./smooth";
@@ -78,7 +78,7 @@ export function buildComparison(view: CompareView): Figure {
     dragmode: "zoom",
     xaxis: { ...axis.layout(range, view.width), ...xLook(theme) },
     yaxis: yLook(theme, y),
-    annotations: [title(`${metric}${y.type === "log" ? " (log)" : ""}`, 1)],
   };
-  return { data, layout, height, shown: [], lines, axis, smooth: view.smoothing > 0 };
+  const titles = [{ text: `${metric}${y.type === "log" ? " (log)" : ""}`, y: 1 }];
+  return { data, layout, height, shown: [], lines, axis, smooth: view.smoothing > 0, titles };
 }

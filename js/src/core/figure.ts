@@ -59,6 +59,15 @@ export interface Figure {
   axis: XAxis;
   /** Some curve is drawn as its running mean. */
   smooth: boolean;
+  /** Of the panels, from top to bottom. */
+  titles: Title[];
+}
+
+/** Drawn by the page over the chart: Plotly lays out and measures an annotation at each redraw. */
+export interface Title {
+  text: string;
+  /** Where its panel begins, as a share of the plot's height from below. */
+  y: number;
 }
 
 const LOSS_HEIGHT = 206;
@@ -168,7 +177,8 @@ export function buildFigure(view: View): Figure {
   const refOf = (s: Shown): string => (s.panel === "loss" ? "y" : s.panel === "grok" ? "y2" : `y${4 + more.indexOf(s.metric)}`);
   for (const model of models) for (const kind of visible) drawing.add(model, kind, refOf(kind));
 
-  const marks = markTrace(status.marks.filter((m) => m.model === null || !view.hidden.has(`model:${m.model}`)), theme, axis);
+  // The onset has a line of its own, and is no trouble.
+  const marks = markTrace(status.marks.filter((m) => (m.model === null || !view.hidden.has(`model:${m.model}`)) && m.data.kind !== "grokking"), theme, axis);
   const data = [...drawing.data, ...drawing.crosses];
   if (marks.trace !== null) data.push(marks.trace);
 
@@ -188,14 +198,14 @@ export function buildFigure(view: View): Figure {
     ...(hasGrok ? { yaxis2: { ...yLook(theme, PERCENT), domain: panels[1].domain } } : {}),
     ...Object.fromEntries(quantities.map((q, i) => [`yaxis${4 + i}`, { ...yLook(theme, q), domain: panels[panels.length - more.length + i].domain }])),
     shapes: [...marks.shapes, ...onset.shapes],
-    annotations: [
-      title(shown.some((s) => s.metric.includes("loss")) ? `loss${lossY.type === "log" ? " (log)" : ""}` : axisName(shown, lossY.type), 1),
-      ...(hasGrok ? [title(grokName(shown), panels[1].domain[1])] : []),
-      ...more.map((metric, i) => title(`${metric}${quantities[i].type === "log" ? " (log)" : ""}`, panels[panels.length - more.length + i].domain[1])),
-      ...onset.annotations,
-    ],
+    annotations: onset.annotations,
   };
-  return { data, layout, height, shown, lines: drawing.lines, axis, smooth: drawing.smooth };
+  const titles = [
+    { text: shown.some((s) => s.metric.includes("loss")) ? `loss${lossY.type === "log" ? " (log)" : ""}` : axisName(shown, lossY.type), y: 1 },
+    ...(hasGrok ? [{ text: grokName(shown), y: panels[1].domain[1] }] : []),
+    ...more.map((metric, i) => ({ text: `${metric}${quantities[i].type === "log" ? " (log)" : ""}`, y: panels[panels.length - more.length + i].domain[1] })),
+  ];
+  return { data, layout, height, shown, lines: drawing.lines, axis, smooth: drawing.smooth, titles };
 }
 
 const PERCENT: Axis = { type: "linear", range: [-2, 104], tickvals: [0, 50, 100], ticktext: ["0", "50", "100"] };
@@ -255,7 +265,8 @@ export function xLook(theme: Theme): Record<string, unknown> {
 }
 
 export function yLook(theme: Theme, axis: Axis): Record<string, unknown> {
-  return { ...axis, nticks: 4, tickmode: "array", gridcolor: theme.grid, zeroline: false, fixedrange: true };
+  // Plotly measures every label at each redraw to see whether it fits; these do.
+  return { ...axis, nticks: 4, tickmode: "array", ticklabeloverflow: "allow", gridcolor: theme.grid, zeroline: false, fixedrange: true };
 }
 
 export function hue(theme: Theme, index: number): string {
@@ -299,7 +310,13 @@ function onsetMarks(view: View, models: number[], axis: XAxis): { shapes: object
   return { shapes, annotations };
 }
 
-export function title(text: string, y: number): object {
+/** Pixels from the top of the chart to the top of the panel. */
+export function titleTop(title: Title, height: number): number {
+  return TOP + (1 - title.y) * (height - TOP - BOTTOM);
+}
+
+/** A title in a picture, which has no page around it. */
+export function annotation({ text, y }: Title): object {
   return { x: 0, xref: "paper", xanchor: "left", xshift: -42, y, yref: "paper", yanchor: "bottom", yshift: 3, text: plain(text), showarrow: false };
 }
 

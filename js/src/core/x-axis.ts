@@ -60,10 +60,16 @@ export class XAxis {
     let ticks = this.log ? logTicks(Math.log10(range[0]), Math.log10(range[1])) : this.kind === "time" ? clockTicks(...range, wanted) : niceTicks(...range, wanted);
     if (this.kind === "step") ticks = ticks.filter(Number.isInteger);
     const text = (x: number): string => (this.kind === "time" && x >= 1 ? duration(x) : tick(x));
+    const [low, high] = this.range(range);
+    const plot = width - 56;
+    // A label that would pass the chart's right edge is left out here: Plotly finds out by measuring all of them at each redraw.
+    const fits = (x: number): boolean => 14 + (1 - ((this.log ? Math.log10(x) : x) - low) / (high - low)) * plot >= 3.3 * text(x).length;
+    ticks = ticks.filter(fits);
     return {
       type: this.log ? "log" : "linear",
-      range: this.range(range),
+      range: [low, high],
       tickmode: "array",
+      ticklabeloverflow: "allow",
       tickvals: ticks,
       ticktext: ticks.map(text),
       hoverformat: this.kind === "step" ? ",d" : ",.2f",
