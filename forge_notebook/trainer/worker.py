@@ -41,10 +41,12 @@ def _join() -> None:
         dist.init_process_group("gloo", timeout=TIMEOUT)
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    agent = dist.TCPStore(
+    agent = dist.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, False, TIMEOUT
     )
-    store = dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", agent)
+    store = dist.PrefixStore(  # type: ignore[attr-defined]
+        f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", agent
+    )
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
 
 
