@@ -66,6 +66,9 @@ class TrainingConfig:
         Text that ships with Python: the reference behind `help()`, or the standard library's code.
     data
         Path of a text file or folder instead of the corpus.
+    datasets
+        Hugging Face datasets and their shares of the bytes, instead of the corpus; as published:
+        `trainer.mixture.short_and_long([...], [...])`, 45 % short and 55 % long texts.
     seq_len
         Bytes in an example; 16 to 1024.
     modulus, operation
@@ -115,6 +118,7 @@ class TrainingConfig:
     threads: int | Literal["auto"] = "auto"  # auto: measured at the start, 1 against all cores
 
     corpus: Literal["python-docs", "stdlib"] = "python-docs"
+    datasets: dict[str, float] | None = None  # name of a Hugging Face dataset: share of the bytes
     data: str | None = None  # path of a text file or folder, instead of the corpus
     seq_len: int = 64
 
@@ -144,6 +148,8 @@ class TrainingConfig:
             )
         if self.task == "text" and self.batch_size is None:
             raise ConfigError("batch_size=None (the full batch) is not for task='text'")
+        if self.data is not None and self.datasets is not None:
+            raise ConfigError("data and datasets exclude each other: give one of them")
         if self.task == "parity" and self.parity_of > self.bits:
             raise ConfigError(
                 f"parity_of={self.parity_of} is not possible with bits={self.bits}: "
@@ -208,6 +214,16 @@ def _choice(*names: str) -> _Rule:
     )
 
 
+def _are_shares(value: Any) -> bool:
+    share = _number(0, 1e9, above=True)
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(name, str) and name for name in value)
+        and all(share.accepts(number) for number in value.values())
+    )
+
+
 def _boolean() -> _Rule:
     return _Rule(lambda v: isinstance(v, bool), "True or False")
 
@@ -247,6 +263,7 @@ _RULES = {
     "data": _or(
         None, _Rule(lambda v: isinstance(v, str) and v != "", "the path of a text file or folder")
     ),
+    "datasets": _or(None, _Rule(_are_shares, "names with shares above 0")),
     "seq_len": _integer(16, 1024),
     "modulus": _integer(5, 257),
     "operation": _choice("add", "subtract", "multiply", "divide", "squares"),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from forge_notebook.trainer.config import ConfigError, TrainingConfig
+from forge_notebook.trainer.mixture import read_mixture
 
 HELD_OUT = 0.1
 SHORTEST_QUOTE = 40  # bytes; shorter paragraphs ("Note:", "}") repeat in any text
@@ -226,7 +227,8 @@ class ParityData(Examples):
     def __init__(self, bits: int, parity_of: int, examples: int, seed: int) -> None:
         self.seq_len = bits
         generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randint(2, (3 * examples, bits), generator=generator).unique(dim=0)
+        drawn = torch.randint(2, (3 * examples, bits), generator=generator)
+        drawn = torch.unique(drawn, dim=0)
         x = drawn[torch.randperm(len(drawn), generator=generator)[: 2 * examples]]
         if len(x) < 2 * examples:
             raise ConfigError(
@@ -240,7 +242,7 @@ class ParityData(Examples):
 
 def load_data(config: TrainingConfig, text: str | bytes | None = None) -> Data:
     """The data of a configuration, or windows of the given text."""
-    if config.task != "text" and (text is not None or config.data is not None):
+    if config.task != "text" and (text is not None or config.data or config.datasets):
         raise ConfigError(f"task={config.task!r} makes its own data: leave `data` out")
     if config.task == "parity":
         return ParityData(config.bits, config.parity_of, config.examples, config.seed)
@@ -250,6 +252,8 @@ def load_data(config: TrainingConfig, text: str | bytes | None = None) -> Data:
         documents = [text.encode() if isinstance(text, str) else bytes(text)]
     elif config.data is not None:
         documents = _read(config.data)
+    elif config.datasets is not None:
+        documents = read_mixture(config.datasets)
     else:
         documents = _DOCUMENTS[config.corpus]()
     train, held_out = split_documents(documents)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from forge_notebook.trainer.device import Forward
 from forge_notebook.trainer.metrics import cross_entropy
 from forge_notebook.trainer.model import Output
 from forge_notebook.trainer.run import ModelRun
@@ -54,7 +55,7 @@ def _relieve(run: ModelRun, examples: int) -> bool:
     return False
 
 
-def _in_parts(model: nn.Module, x: Tensor, y: Tensor, parts: int) -> tuple[Output, Tensor]:
+def _in_parts(model: Forward, x: Tensor, y: Tensor, parts: int) -> tuple[Output, Tensor]:
     if parts == 1:
         output = model(x)
         loss = cross_entropy(output.logits, y)

@@ -1,5 +1,7 @@
 """bf16, torch.compile and memory: what they change, and what they say where they are not there."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ def test_bf16_rounds_the_products_and_keeps_the_rest_in_fp32(slots: int) -> None
     dtypes, outputs = [], []
     for precision in ("fp32", "bf16"):  # a model each: the memory of slots is written by a forward
         model, x = model_and_tokens(Shape(**{**vars(SHAPE), "slots": slots}))
-        model.blocks[0].qkv.register_forward_hook(lambda m, i, out: dtypes.append(out.dtype))  # type: ignore[operator]
+        product = model.get_submodule("blocks.0.qkv")
+        product.register_forward_hook(lambda m, i, out: dtypes.append(out.dtype))
         forward = forward_of(model, TrainingConfig.from_dict({"precision": precision}))
         forward(x)  # the slots are filled
         dtypes.clear() if precision == "fp32" else dtypes.pop()
@@ -44,7 +47,7 @@ def test_bf16_rounds_the_products_and_keeps_the_rest_in_fp32(slots: int) -> None
     assert rounded.logits.dtype == torch.float32
     difference = (rounded.logits - exact.logits).abs().max() / exact.logits.abs().max()
     assert 0 < difference < 0.05
-    rounded.logits.square().mean().backward()  # type: ignore[no-untyped-call]
+    rounded.logits.square().mean().backward()
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
 
 
@@ -82,7 +85,7 @@ def test_what_is_not_there_is_refused_before_there_is_a_session(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="device='cuda' is not possible: torch finds no GPU"):
         make(device="cuda")
-    monkeypatch.setattr(device_module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"compile=True is not possible.* C\+\+"):
         make(compile=True)
@@ -100,7 +103,7 @@ def test_memory_is_that_of_this_process_or_missing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(device_module, "STATM", tmp_path / "statm")
     assert memory_in_use(CPU) == {}
     (tmp_path / "statm").write_text("90000 1000 500 1 0 800 0\n")
-    monkeypatch.setattr(device_module.os, "sysconf", lambda name: 4096)
+    monkeypatch.setattr(os, "sysconf", lambda name: 4096)
     assert memory_in_use(CPU) == {"memory_mb": 4.096}
 
 
