@@ -41,7 +41,8 @@ def read_mixture(shares: Mapping[str, float]) -> list[bytes]:
 
 
 def _first(documents: list[bytes], size: float) -> list[bytes]:
-    taken, total = [], 0
+    taken: list[bytes] = []
+    total = 0
     for document in documents:
         if taken and total + len(document) > size:
             break

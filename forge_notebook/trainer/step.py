@@ -59,7 +59,7 @@ def _in_parts(model: Forward, x: Tensor, y: Tensor, parts: int) -> tuple[Output,
     if parts == 1:
         output = model(x)
         loss = cross_entropy(output.logits, y)
-        (loss + output.extra_loss).backward()
+        torch.autograd.backward(loss + output.extra_loss)
         return output, loss.detach()
     outputs, shares, total = [], [], torch.zeros(())
     size = math.ceil(len(x) / parts)
@@ -67,7 +67,7 @@ def _in_parts(model: Forward, x: Tensor, y: Tensor, parts: int) -> tuple[Output,
         share = len(part_x) / len(x)
         output = model(part_x)
         loss = cross_entropy(output.logits, part_y)
-        ((loss + output.extra_loss) * share).backward()
+        torch.autograd.backward((loss + output.extra_loss) * share)
         total = total + share * loss.detach()
         outputs.append(Output(output.logits.detach(), 0.0, output.observed))
         shares.append(share)
