@@ -11,6 +11,7 @@ from forge_notebook.core.catalog import store_path
 from forge_notebook.trainer.config import ConfigError, TrainingConfig
 from forge_notebook.trainer.control import Control, Stopped
 from forge_notebook.trainer.data import Data, load_data
+from forge_notebook.trainer.device import device_of
 from forge_notebook.trainer.group import Group
 from forge_notebook.trainer.hooks import CallbackHook, ProgressCallback, SessionLike
 from forge_notebook.trainer.launch import Launched
@@ -88,6 +89,7 @@ class CognateTrainer:
             self.completed, self._known = past.completed, past.steps
         if not isinstance(config, TrainingConfig):
             config = TrainingConfig.from_dict(config or {})
+        device_of(config)  # says what is missing, before there is a session
         self.config = config
         given = isinstance(data, str | bytes) or data is None
         self._given = data is not None

@@ -25,7 +25,7 @@ class TrainingConfig:
     model_count
         Models, trained one after the other; 1 to 100.
     batch_size
-        Examples in a step; None: all of them in every step (modular only).
+        Examples in a step; None: all of them in every step (not for text).
     learning_rate
         AdamW's; Muon's is 20/3 of it.
     epochs
@@ -39,9 +39,10 @@ class TrainingConfig:
     enable_recovery
         Whether to mend what goes wrong; else it ends the training.
     task
-        Bytes of text, or modular arithmetic, which groks.
+        Bytes of text; modular arithmetic, which groks; the parity of a few of many bits, which does
+        too.
     preset
-        Shape of the models: `tiny`, `cognate-25m` (the published one), `onehot` (modular only).
+        Shape of the models: `tiny`, `cognate-25m` (the published one), `onehot` (not for text).
     variants
         Whether the models differ as published, or by their seed only.
     halting, memory, tied
@@ -53,19 +54,28 @@ class TrainingConfig:
     eval_interval
         Steps between two evaluations on the held-out data.
     optimizer
-        `auto`: Muon on text, AdamW on modular arithmetic.
+        `auto`: Muon on text, else AdamW.
     weight_decay
-        Per step, times the learning rate; None: 0.1 on text, 1.0 on modular arithmetic.
+        Per step, times the learning rate; None: 0.1 on text, else 1.0.
+    device, precision, compile
+        `cpu` or `cuda`; `bf16` computes products and attention of the training in half the bits;
+        whether torch.compile makes the forward and backward faster, after a minute of compiling.
     threads
         Of torch; `auto`: measured at the start, 1 against all cores.
     corpus
         Text that ships with Python: the reference behind `help()`, or the standard library's code.
     data
         Path of a text file or folder instead of the corpus.
+    datasets
+        Hugging Face datasets and their shares of the bytes, instead of the corpus; as published:
+        `trainer.mixture.short_and_long([...], [...])`, 45 % short and 55 % long texts.
     seq_len
         Bytes in an example; 16 to 1024.
     modulus, operation
         The arithmetic to learn; `divide` needs a prime.
+    bits, parity_of, examples
+        The parity to learn: of `parity_of` of `bits` bits, from so many random examples; as many
+        others are held out.
     train_fraction
         Share of all pairs that is trained on; the others are held out.
     grokfast, grokfast_alpha, grokfast_lambda
@@ -91,7 +101,7 @@ class TrainingConfig:
     max_retries: int = 3  # rollbacks per model
     enable_recovery: bool = True
 
-    task: Literal["text", "modular"] = "text"
+    task: Literal["text", "modular", "parity"] = "text"
     preset: Literal["tiny", "onehot", "cognate-25m"] = "tiny"
     variants: Literal["published", "seeds"] = "published"  # the models differ on purpose, or not
     halting: bool = True  # the adaptive core
@@ -102,15 +112,22 @@ class TrainingConfig:
     eval_interval: int = 50
     optimizer: Literal["auto", "adamw", "muon"] = "auto"  # auto: muon on text, adamw on modular
     weight_decay: float | None = None  # None: 0.1 on text, 1.0 on modular
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
     threads: int | Literal["auto"] = "auto"  # auto: measured at the start, 1 against all cores
 
     corpus: Literal["python-docs", "stdlib"] = "python-docs"
+    datasets: dict[str, float] | None = None  # name of a Hugging Face dataset: share of the bytes
     data: str | None = None  # path of a text file or folder, instead of the corpus
     seq_len: int = 64
 
     modulus: int = 59
     operation: Literal["add", "subtract", "multiply", "divide", "squares"] = "add"
     train_fraction: float = 0.4
+    bits: int = 20
+    parity_of: int = 3
+    examples: int = 400
 
     grokfast: bool = False
     grokfast_alpha: float = 0.98
@@ -130,7 +147,14 @@ class TrainingConfig:
                 f"modulus={self.modulus} is not possible with operation='divide': give a prime"
             )
         if self.task == "text" and self.batch_size is None:
-            raise ConfigError("batch_size=None (the full batch) is only for task='modular'")
+            raise ConfigError("batch_size=None (the full batch) is not for task='text'")
+        if self.data is not None and self.datasets is not None:
+            raise ConfigError("data and datasets exclude each other: give one of them")
+        if self.task == "parity" and self.parity_of > self.bits:
+            raise ConfigError(
+                f"parity_of={self.parity_of} is not possible with bits={self.bits}: "
+                f"give at most {self.bits}"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
@@ -190,6 +214,16 @@ def _choice(*names: str) -> _Rule:
     )
 
 
+def _are_shares(value: Any) -> bool:
+    share = _number(0, 1e9, above=True)
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(name, str) and name for name in value)
+        and all(share.accepts(number) for number in value.values())
+    )
+
+
 def _boolean() -> _Rule:
     return _Rule(lambda v: isinstance(v, bool), "True or False")
 
@@ -210,7 +244,7 @@ _RULES = {
     "checkpoint_interval": _integer(1, 1_000_000),
     "max_retries": _integer(0, 100),
     "enable_recovery": _boolean(),
-    "task": _choice("text", "modular"),
+    "task": _choice("text", "modular", "parity"),
     "preset": _choice("tiny", "onehot", "cognate-25m"),
     "variants": _choice("published", "seeds"),
     "halting": _boolean(),
@@ -221,15 +255,22 @@ _RULES = {
     "eval_interval": _integer(1, 1_000_000),
     "optimizer": _choice("auto", "adamw", "muon"),
     "weight_decay": _or(None, _number(0, 100)),
+    "device": _choice("cpu", "cuda"),
+    "precision": _choice("fp32", "bf16"),
+    "compile": _boolean(),
     "threads": _or("auto", _integer(1, 1024)),
     "corpus": _choice("python-docs", "stdlib"),
     "data": _or(
         None, _Rule(lambda v: isinstance(v, str) and v != "", "the path of a text file or folder")
     ),
+    "datasets": _or(None, _Rule(_are_shares, "names with shares above 0")),
     "seq_len": _integer(16, 1024),
     "modulus": _integer(5, 257),
     "operation": _choice("add", "subtract", "multiply", "divide", "squares"),
     "train_fraction": _number(0, 1, above=True, below=True),
+    "bits": _integer(12, 64),  # below, a thousand examples would be most of all there are
+    "parity_of": _integer(2, 64),
+    "examples": _integer(10, 100_000),
     "grokfast": _boolean(),
     "grokfast_alpha": _number(0, 1, above=True, below=True),
     "grokfast_lambda": _number(0, 100),

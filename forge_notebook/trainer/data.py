@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from forge_notebook.trainer.config import ConfigError, TrainingConfig
+from forge_notebook.trainer.mixture import read_mixture
 
 HELD_OUT = 0.1
 SHORTEST_QUOTE = 40  # bytes; shorter paragraphs ("Note:", "}") repeat in any text
@@ -148,38 +149,28 @@ def _inverse(b: Tensor, modulus: int) -> Tensor:
     return torch.tensor([pow(int(value), -1, modulus) for value in b])
 
 
-class ModularData:
-    """All pairs (a, b) with a known result mod p, split at random by the seed of the session."""
+class Examples:
+    """Single examples, some to train on and the others held out, each with one class."""
 
-    seq_len = 2
+    classes: int
+    seq_len: int
     tokens_per_example = 1
-
-    def __init__(self, modulus: int, operation: str, train_fraction: float, seed: int) -> None:
-        self.classes = modulus
-        pairs = torch.cartesian_prod(torch.arange(modulus), torch.arange(modulus))
-        if operation == "divide":
-            pairs = pairs[pairs[:, 1] > 0]
-        a, b = pairs.unbind(1)
-        result = OPERATIONS[operation](a, b, modulus) % modulus
-        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
-        cut = round(train_fraction * len(pairs))
-        if not 0 < cut < len(pairs):
-            raise ConfigError(f"train_fraction={train_fraction} leaves one side without a pair")
-        self.train: Batch = pairs[order[:cut]], result[order[:cut], None]
-        self.val: Batch = pairs[order[cut:]], result[order[cut:], None]
+    cyclic = False  # whether the classes are numbers that are added round a circle
+    train: Batch
+    val: Batch
 
     def batches_per_epoch(self, batch_size: int | None) -> int:
         """1 for the full batch."""
         size = len(self.train[0])
         if batch_size is not None and batch_size > size:
             raise ConfigError(
-                f"batch_size={batch_size} is not possible: there are {size} training pairs; "
+                f"batch_size={batch_size} is not possible: there are {size} training examples; "
                 f"None takes them all"
             )
         return size // (batch_size or size)
 
     def batch(self, seed: int, position: int, batch_size: int | None) -> Batch:
-        """Pairs of the pass that `position` falls in."""
+        """Examples of the pass that `position` falls in."""
         if batch_size is None:
             return self.train
         epoch, index = divmod(position, self.batches_per_epoch(batch_size))
@@ -189,11 +180,11 @@ class ModularData:
         return self.train[0][chosen], self.train[1][chosen]
 
     def held_out(self) -> Batch:
-        """Every pair that is not trained on."""
+        """Everything that is not trained on."""
         return self.val
 
     def train_sample(self) -> Batch | None:
-        """All training pairs."""
+        """Everything that is trained on."""
         return self.train
 
     def marks(self) -> dict[str, float]:
@@ -201,21 +192,68 @@ class ModularData:
         return {}
 
     def fingerprint(self) -> str:
-        """Checksum of the training pairs and their results."""
-        pairs = torch.cat([self.train[0].flatten(), self.train[1].flatten()])
-        return f"modular-{self.classes}-{zlib.crc32(pairs.numpy().tobytes()):08x}"
+        """Checksum of the training examples and their classes."""
+        parts = torch.cat([self.train[0].flatten(), self.train[1].flatten()])
+        name = type(self).__name__.removesuffix("Data").lower()
+        return f"{name}-{self.classes}-{zlib.crc32(parts.numpy().tobytes()):08x}"
+
+
+class ModularData(Examples):
+    """All pairs (a, b) with a known result mod p, split at random by the seed of the session."""
+
+    seq_len = 2
+
+    def __init__(self, modulus: int, operation: str, train_fraction: float, seed: int) -> None:
+        self.classes = modulus
+        self.cyclic = operation in ("add", "subtract")
+        pairs = torch.cartesian_prod(torch.arange(modulus), torch.arange(modulus))
+        if operation == "divide":
+            pairs = pairs[pairs[:, 1] > 0]
+        a, b = pairs.unbind(1)
+        result = OPERATIONS[operation](a, b, modulus) % modulus
+        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+        cut = round(train_fraction * len(pairs))
+        if not 0 < cut < len(pairs):
+            raise ConfigError(f"train_fraction={train_fraction} leaves one side without a pair")
+        self.train = pairs[order[:cut]], result[order[:cut], None]
+        self.val = pairs[order[cut:]], result[order[cut:], None]
+
+
+class ParityData(Examples):
+    """Random bits and the parity of a few of them; which ones, the seed of the session says."""
+
+    classes = 2
+
+    def __init__(self, bits: int, parity_of: int, examples: int, seed: int) -> None:
+        self.seq_len = bits
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randint(2, (3 * examples, bits), generator=generator)
+        drawn = torch.unique(drawn, dim=0)
+        x = drawn[torch.randperm(len(drawn), generator=generator)[: 2 * examples]]
+        if len(x) < 2 * examples:
+            raise ConfigError(
+                f"examples={examples} is not possible: {bits} bits gave {len(x)} different ones "
+                f"for both sides"
+            )
+        chosen = torch.randperm(bits, generator=generator)[:parity_of]
+        y = x[:, chosen].sum(1, keepdim=True) % 2
+        self.train, self.val = (x[:examples], y[:examples]), (x[examples:], y[examples:])
 
 
 def load_data(config: TrainingConfig, text: str | bytes | None = None) -> Data:
     """The data of a configuration, or windows of the given text."""
+    if config.task != "text" and (text is not None or config.data or config.datasets):
+        raise ConfigError(f"task={config.task!r} makes its own data: leave `data` out")
+    if config.task == "parity":
+        return ParityData(config.bits, config.parity_of, config.examples, config.seed)
     if config.task == "modular":
-        if text is not None or config.data is not None:
-            raise ConfigError("task='modular' makes its own data: leave `data` out")
         return ModularData(config.modulus, config.operation, config.train_fraction, config.seed)
     if text is not None:
         documents = [text.encode() if isinstance(text, str) else bytes(text)]
     elif config.data is not None:
         documents = _read(config.data)
+    elif config.datasets is not None:
+        documents = read_mixture(config.datasets)
     else:
         documents = _DOCUMENTS[config.corpus]()
     train, held_out = split_documents(documents)

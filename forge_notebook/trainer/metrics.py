@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forge_notebook.trainer.data import Data
+from forge_notebook.trainer.model import OneHotNet
+
+TOP_FREQUENCIES = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Data) -> dict[str, float]:
     """Held-out metrics under their names in the log, and G on training data where it exists."""
-    x, y = data.held_out()
+    device = next(model.parameters()).device
+    x, y = (part.to(device) for part in data.held_out())
     held_out = measure(model(x).logits, y)
     found = {
         "val_loss": held_out.loss,
@@ -63,8 +67,29 @@ def evaluate(model: nn.Module, data: Data) -> dict[str, float]:
         found["bits_per_byte"] = held_out.loss / math.log(2)
     sample = data.train_sample()
     if sample is not None:
-        found["rank_train"] = measure(model(sample[0]).logits, sample[1]).rank
+        x, y = (part.to(device) for part in sample)
+        found["rank_train"] = measure(model(x).logits, y).rank
+    if getattr(data, "cyclic", False):
+        found["fourier_top5"] = fourier_concentration(operand_embedding(model))
     return found
+
+
+def operand_embedding(model: nn.Module) -> Tensor:
+    """The rows, one for each number, by which a model reads its (first) operand."""
+    found: Tensor = model.left if isinstance(model, OneHotNet) else model.embedding  # type: ignore[assignment]
+    return found.detach()
+
+
+def fourier_concentration(embedding: Tensor, top: int = TOP_FREQUENCIES) -> float:
+    """Share of an embedding's energy, 0..1, in its `top` strongest frequencies over Z_p.
+
+    Of (p, width) rows: the discrete Fourier transform over the p numbers of each column; the energy
+    of frequency k = 1 .. p//2 is the squared magnitude summed over the columns (cosine and sine
+    together); the mean, k = 0, is left out. Random rows have about `top` / (p//2). A net that groks
+    addition needs few frequencies: five in Nanda et al. 2023 (2301.05217), whence `top`.
+    """
+    energy = torch.fft.rfft(embedding.float(), dim=0)[1:].abs().square().sum(1)
+    return float(energy.topk(min(top, len(energy))).values.sum() / energy.sum())
 
 
 @torch.no_grad()

@@ -183,6 +183,20 @@ class OneHotNet(nn.Module):
         return Output(self.head(hidden)[:, None], 0.0, {})
 
 
+class BitNet(nn.Module):
+    """One hidden ReLU layer over bits as -1 and 1, for parity (as in Barak et al., 2207.08799)."""
+
+    def __init__(self, bits: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(bits, hidden)
+        self.head = nn.Linear(hidden, 2, bias=False)
+
+    def forward(self, tokens: Tensor) -> Output:
+        """Predict the parity of (batch, bits) zeros and ones; logits have one position."""
+        signs = 2.0 * tokens - 1.0
+        return Output(self.head(F.relu(self.hidden(signs)))[:, None], 0.0, {})
+
+
 EMBEDDING_STD = 0.05
 HALT_BIAS = -2.0  # begins at 1.9 of 2 steps; from 1.5 the core collapses to one step
 

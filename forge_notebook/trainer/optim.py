@@ -27,10 +27,10 @@ from forge_notebook.trainer.muon import Muon
 
 MUON_RATIO = 20 / 3  # Muon 0.02 beside AdamW 0.003: best of the grid on text
 HALT_RATIO = 0.1  # slower than the block it judges; at 1 the core collapses to one step by step 80
-BETAS = {"text": (0.9, 0.95), "modular": (0.9, 0.98)}
-WEIGHT_DECAY = {"text": 0.1, "modular": 1.0}
+BETAS = {"text": (0.9, 0.95), "modular": (0.9, 0.98), "parity": (0.9, 0.98)}
+WEIGHT_DECAY = {"text": 0.1, "modular": 1.0, "parity": 1.0}
 CLIP = 1.0  # of the gradient's norm
-WARMUP_MODULAR = 10  # steps
+WARMUP = 10  # steps, but on text
 WARMUP_TEXT = 0.05  # share of the steps
 FLOOR = 0.1  # the cosine ends at this share
 
@@ -88,7 +88,11 @@ class Optimizers:
         for part, saved in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         if self.filter is not None:
-            self.filter.average = state["filter"]
+            average, parameters = state["filter"], self.filter.parameters
+            devices = [parameter.device for parameter in parameters if parameter.requires_grad]
+            self.filter.average = average and [
+                part.to(device) for part, device in zip(average, devices, strict=False)
+            ]
 
 
 class GrokFast:
@@ -108,9 +112,9 @@ class GrokFast:
 
 
 def schedule(task: str, step: int, total: int) -> float:
-    """Share of the learning rate at a step: warm-up, then a cosine on text, constant on modular."""
-    if task == "modular":
-        return min(1.0, (step + 1) / WARMUP_MODULAR)
+    """Share of the learning rate at a step: warm-up, then a cosine on text, else constant."""
+    if task != "text":
+        return min(1.0, (step + 1) / WARMUP)
     warmup = max(1, round(WARMUP_TEXT * total))
     if step < warmup:
         return (step + 1) / warmup

@@ -10,7 +10,7 @@ from torch import nn
 
 from forge_notebook.trainer.config import TrainingConfig
 from forge_notebook.trainer.data import Data
-from forge_notebook.trainer.model import Cognate, OneHotNet, Shape, initialize
+from forge_notebook.trainer.model import BitNet, Cognate, OneHotNet, Shape, initialize
 
 SEED_STEP = 1000
 ONEHOT_HIDDEN = 256
@@ -56,11 +56,13 @@ def parameter_count(model: nn.Module) -> int:
 
 def _model(config: TrainingConfig, data: Data, index: int) -> nn.Module:
     if config.preset == "onehot":
+        if config.task == "parity":
+            return BitNet(data.seq_len, ONEHOT_HIDDEN)
         return OneHotNet(data.classes, ONEHOT_HIDDEN)
     shape = Shape(data.classes, data.seq_len, **_sizes(config), tied=config.tied)
     if not config.halting:
         shape = replace(shape, core_steps=0)
-    if config.task == "modular" and config.preset == "tiny":
+    if config.task != "text" and config.preset == "tiny":
         return Cognate(shape)
     variant = VARIANTS[index % len(VARIANTS) if config.variants == "published" else 0]
     _, halting, surprise, novelty, slots = variant
@@ -79,6 +81,6 @@ def _model(config: TrainingConfig, data: Data, index: int) -> nn.Module:
 def _sizes(config: TrainingConfig) -> dict[str, Any]:
     if config.preset == "cognate-25m":
         return PUBLISHED
-    if config.task == "modular":  # one block: the fastest Cognate that groks
+    if config.task != "text":  # one block: the fastest Cognate that groks
         return {"width": 64, "heads": 4, "hidden": 128, "blocks": 1}
     return TINY

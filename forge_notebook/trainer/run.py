@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from forge_notebook.trainer.checkpoint import CheckpointError, Checkpoints, Written
 from forge_notebook.trainer.config import TrainingConfig
 from forge_notebook.trainer.data import Data
+from forge_notebook.trainer.device import device_of, forward_of, memory_in_use
 from forge_notebook.trainer.group import Group
 from forge_notebook.trainer.guard import Guard
 from forge_notebook.trainer.hooks import CallbackHook, SessionLike
@@ -74,7 +75,8 @@ class ModelRun:
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
-        self.model = build_model(self.config, self.data, self.index)
+        self.device = device_of(self.config)
+        self.model = build_model(self.config, self.data, self.index).to(self.device)
         self.optimizers = Optimizers(self.model, self.config)
         self.learning_rate = self.config.learning_rate
         self.seed = model_seed(self.config, self.index)
@@ -83,14 +85,15 @@ class ModelRun:
         folder = self.session.folder / "checkpoints" / f"model-{self.index}"
         self.checkpoints = Checkpoints(folder)
         self.guard = Guard(self.data.classes)
-        self.forward = self.group.wrap(self.model)
+        self.forward = forward_of(self.group.wrap(self.model), self.config)
         self._saving: Future[Written] | None = None
         self._saving_step = 0
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """This process's share of the next training batch."""
         batch = self.data.batch(self.seed, self.position, self.config.batch_size)
-        return self.group.share(batch)
+        x, y = self.group.share(batch)
+        return x.to(self.device), y.to(self.device)
 
     @property
     def lr(self) -> float:
@@ -118,6 +121,7 @@ class ModelRun:
             grad_norm=self.grad_norm,
             weight_norm=weight_norm(self.model),
             tokens_per_s=meter.tokens / meter.seconds,
+            **memory_in_use(self.device),
             epoch=self.position / self.data.batches_per_epoch(self.config.batch_size),
             **{name: float(self.group.mean(value)) for name, value in output.observed.items()},
         )

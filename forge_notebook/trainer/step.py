@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from forge_notebook.trainer.device import Forward
 from forge_notebook.trainer.metrics import cross_entropy
 from forge_notebook.trainer.model import Output
 from forge_notebook.trainer.run import ModelRun
@@ -54,11 +55,11 @@ def _relieve(run: ModelRun, examples: int) -> bool:
     return False
 
 
-def _in_parts(model: nn.Module, x: Tensor, y: Tensor, parts: int) -> tuple[Output, Tensor]:
+def _in_parts(model: Forward, x: Tensor, y: Tensor, parts: int) -> tuple[Output, Tensor]:
     if parts == 1:
         output = model(x)
         loss = cross_entropy(output.logits, y)
-        (loss + output.extra_loss).backward()
+        torch.autograd.backward(loss + output.extra_loss)
         return output, loss.detach()
     outputs, shares, total = [], [], torch.zeros(())
     size = math.ceil(len(x) / parts)
@@ -66,7 +67,7 @@ def _in_parts(model: nn.Module, x: Tensor, y: Tensor, parts: int) -> tuple[Outpu
         share = len(part_x) / len(x)
         output = model(part_x)
         loss = cross_entropy(output.logits, part_y)
-        ((loss + output.extra_loss) * share).backward()
+        torch.autograd.backward((loss + output.extra_loss) * share)
         total = total + share * loss.detach()
         outputs.append(Output(output.logits.detach(), 0.0, output.observed))
         shares.append(share)

@@ -67,7 +67,8 @@ def _fastest(model: nn.Module, data: Data, config: TrainingConfig) -> int:
 
 def _seconds(model: nn.Module, data: Data, config: TrainingConfig, threads: int) -> float:
     torch.set_num_threads(threads)
-    x, y = data.batch(config.seed, 0, config.batch_size)
+    device = next(model.parameters()).device
+    x, y = (part.to(device) for part in data.batch(config.seed, 0, config.batch_size))
     best = float("inf")
     for _ in range(TRIALS):
         began = time.perf_counter()

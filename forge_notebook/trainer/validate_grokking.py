@@ -1,9 +1,9 @@
 """Does the grokking measure hold on runs that did not choose its thresholds?
 
 ``python -m forge_notebook.trainer.validate_grokking`` trains fresh seeds on other moduli and other
-operations (division, a sum of squares) and three controls that never grok: random labels, no weight
-decay, and a task that is learned without delay. It prints a table and exits with 1
-where a goal is missed.
+operations (division, a sum of squares), on another task (parity), and three controls that never
+grok: random labels, no weight decay, and a task that is learned without delay. It prints a table
+and exits with 1 where a goal is missed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ import torch
 
 from forge_notebook.core.grokking import DONE, GrokTracker
 from forge_notebook.trainer.config import TrainingConfig
-from forge_notebook.trainer.data import ModularData, load_data
+from forge_notebook.trainer.data import Data, ModularData, load_data
 from forge_notebook.trainer.metrics import cross_entropy, evaluate
 from forge_notebook.trainer.optim import Optimizers, schedule
 from forge_notebook.trainer.presets import build_model
 
 STEPS = 1500
 EVERY = 10
-FIRST_SEED = 7000  # the thresholds were chosen on seeds 0 to 2
+FIRST_SEED = 20_000  # the thresholds were chosen on seeds 0 to 2; 7000 on was looked at since
 MODULI = (41, 47, 53)
-GROK_TASKS = ("add", "divide", "squares")
+BITS = {41: 18, 47: 20, 53: 22}  # of parity, instead of a modulus
+GROK_TASKS = ("add", "divide", "squares", "parity")
 CONTROLS = ("random labels", "no weight decay", "normal learning")
+KINDS = (*GROK_TASKS, *CONTROLS)
 SHARES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -68,7 +70,13 @@ def run(kind: str, modulus: int, seed: int) -> Curve:
     return curve
 
 
-def _setting(kind: str, modulus: int, seed: int) -> tuple[TrainingConfig, ModularData]:
+def _setting(kind: str, modulus: int, seed: int) -> tuple[TrainingConfig, Data]:
+    if kind == "parity":
+        config = TrainingConfig(
+            task="parity", preset="onehot", bits=BITS[modulus], seed=seed,
+            batch_size=100, learning_rate=0.01, weight_decay=1.0,
+        )  # fmt: skip
+        return config, load_data(config)
     changes: dict[str, Any] = {"learning_rate": 0.03, "weight_decay": 2.0}
     if kind in GROK_TASKS:
         changes["operation"] = kind
@@ -134,16 +142,17 @@ def main() -> int:
     """Run from the command line; 0 where all goals are met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=36, help="of each kind")
-    runs = parser.parse_args().runs
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    args = parser.parse_args()
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
     kinds: dict[str, list[Curve]] = {}
-    for kind in (*GROK_TASKS, *CONTROLS):
-        for index in range(runs):
+    for kind in args.kinds:
+        for index in range(args.runs):
             curve = run(kind, MODULI[index % len(MODULI)], FIRST_SEED + index)
             kinds.setdefault(kind, []).append(curve)
             ends = f"onset {curve.onset}, done {curve.done}"
-            print(f"{kind} {index + 1}/{runs}: {ends}", file=sys.stderr, flush=True)
+            print(f"{kind} {index + 1}/{args.runs}: {ends}", file=sys.stderr, flush=True)
     lines, ok = verdict(kinds)
     print("\n" + "\n".join(lines))
     return 0 if ok else 1

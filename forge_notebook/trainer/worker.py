@@ -34,7 +34,7 @@ def _join() -> None:
     """Meet the other processes where those of an earlier attempt have left nothing.
 
     On one machine torchrun keeps its store over restarts, and with it the addresses of the killed
-    processes: a new one that read such an address first waited for it in vain (5 of 5 times here,
+    processes: a new one that read such an address first waited for it in vain (2 of 2 times here,
     torch 2.13). Machines of their own count their restarts each for itself: there it is torch's.
     """
     if os.environ.get("GROUP_WORLD_SIZE") != "1":
@@ -44,8 +44,9 @@ def _join() -> None:
     agent = dist.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, False, TIMEOUT
     )
-    attempt = f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
-    store = dist.PrefixStore(attempt, agent)  # type: ignore[attr-defined]
+    store = dist.PrefixStore(  # type: ignore[attr-defined]
+        f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", agent
+    )
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
 
 

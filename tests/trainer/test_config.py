@@ -63,7 +63,7 @@ def test_configuration_survives_json(demo: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "modular", "batch_size": 5000}, "there are 1392 training pairs"),
+        ({"task": "modular", "batch_size": 5000}, "there are 1392 training examples"),
         ({"batch_size": 50_000}, "windows of seq_len=64"),
         ({"preset": "onehot"}, "use 'tiny'"),
         ({"batch_size": None}, "full batch"),

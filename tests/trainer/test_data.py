@@ -1,8 +1,17 @@
+import itertools
+
 import pytest
 import torch
 
-from forge_notebook.trainer.config import TrainingConfig
-from forge_notebook.trainer.data import ModularData, TextData, load_data, split_documents
+from forge_notebook.trainer.config import ConfigError, TrainingConfig
+from forge_notebook.trainer.data import (
+    ModularData,
+    ParityData,
+    TextData,
+    load_data,
+    split_documents,
+)
+from forge_notebook.trainer.presets import build_model
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +72,36 @@ def test_text_of_the_user_is_trained_on() -> None:
     data = load_data(TrainingConfig(seq_len=16), "a" * 900 + "b" * 100)
     assert set(data.batch(0, 0, 4)[0].flatten().tolist()) == {ord("a")}
     assert set(data.held_out()[0].flatten().tolist()) == {ord("b")}
+
+
+def test_parity_is_of_a_few_bits_and_no_example_is_on_both_sides() -> None:
+    data = load_data(TrainingConfig(task="parity", preset="onehot", seed=3))
+    assert isinstance(data, ParityData)
+    (x, y), (held_x, held_y) = data.train, data.val
+    assert x.shape == held_x.shape == (400, 20)
+    both = torch.cat([x, held_x])
+    assert len(both.unique(dim=0)) == 800
+    fitting = []
+    labels = {
+        tuple(row.tolist()): int(label)
+        for row, label in zip(both, torch.cat([y, held_y]), strict=True)
+    }
+    for triple in itertools.combinations(range(20), 3):
+        if all(sum(row[i] for i in triple) % 2 == label for row, label in labels.items()):
+            fitting.append(triple)
+    assert len(fitting) == 1
+
+
+def test_parity_of_too_few_bits_is_refused() -> None:
+    with pytest.raises(ConfigError, match="12 bits gave"):
+        load_data(TrainingConfig(task="parity", preset="onehot", bits=12, examples=3000))
+    with pytest.raises(ConfigError, match="parity_of=30 is not possible with bits=20"):
+        TrainingConfig(task="parity", preset="onehot", parity_of=30)
+
+
+def test_both_kinds_of_model_take_the_bits() -> None:
+    for preset in ("onehot", "tiny"):
+        config = TrainingConfig.from_dict({"task": "parity", "preset": preset})
+        data = load_data(config)
+        x, _ = data.batch(0, 0, 8)
+        assert build_model(config, data, 0)(x).logits.shape[0] == 8

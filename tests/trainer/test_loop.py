@@ -49,6 +49,7 @@ def test_first_step_interval_and_last_step_are_recorded(make: Make) -> None:
         "grad_norm",
         "weight_norm",
         "tokens_per_s",
+        "memory_mb",
         "epoch",
     }
     assert session.rows[-1]["epoch"] == 25

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from forge_notebook.trainer.metrics import measure, rank_progress
+from forge_notebook.trainer.metrics import fourier_concentration, measure, rank_progress
 
 
 def test_rank_progress_is_one_when_the_answer_is_first_and_below_zero_when_last() -> None:
@@ -31,3 +31,13 @@ def test_logits_that_are_not_numbers_measure_as_not_a_number() -> None:
     assert math.isnan(found.rank)
     assert math.isnan(found.accuracy)
     assert math.isnan(found.loss)
+
+
+def test_fourier_concentration_is_the_share_of_the_strongest_frequencies() -> None:
+    turns = 2 * torch.pi * torch.arange(59)[:, None] * torch.tensor([3, 7, 11]) / 59
+    three = torch.cat([turns.cos(), 2 * turns.sin() + 5], dim=1)  # a mean that does not count
+    assert fourier_concentration(three) > 0.999
+    assert abs(fourier_concentration(three, top=1) - 1 / 3) < 1e-3
+    generator = torch.Generator().manual_seed(0)
+    noise = fourier_concentration(torch.randn(59, 10_000, generator=generator))
+    assert abs(noise - 5 / 29) < 0.01

@@ -26,7 +26,7 @@ CONFIG: dict[str, Any] = {**QUICK, "seed": 42, "model_count": 3, "checkpoint_int
 LONG = {**CONFIG, "epochs": 1_000_000, "model_count": 2, "progress_update_interval": 50}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -150,6 +150,7 @@ def _kill_when_training(trainer: CognateTrainer, pid: Callable[[], int]) -> None
     os.kill(pid(), signal.SIGKILL)
 
 
+@pytest.mark.timeout(200)
 @pytest.mark.slow  # each worker loads torch
 def test_killed_process_costs_a_new_pool_and_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
     made: list[ProcessPoolExecutor] = []
@@ -168,6 +169,7 @@ def test_killed_process_costs_a_new_pool_and_goes_on_from_its_checkpoints(tmp_pa
     assert len(made) == 2
 
 
+@pytest.mark.timeout(200)
 @pytest.mark.slow
 def test_pool_that_is_given_and_breaks_fails_with_a_way_on(tmp_path: Path) -> None:
     pool = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
@@ -179,6 +181,7 @@ def test_pool_that_is_given_and_breaks_fails_with_a_way_on(tmp_path: Path) -> No
     assert trainer.status == "failed"
 
 
+@pytest.mark.timeout(200)
 @pytest.mark.slow
 def test_ray_runs_models_side_by_side_and_replaces_a_killed_worker(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
