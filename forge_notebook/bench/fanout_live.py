@@ -19,9 +19,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from forge_notebook.bench import Row
+from forge_notebook.cli._jupyter import jupyter_server
 from forge_notebook.recording import Session
 
 STREAM = "/api/training/stream"
@@ -76,25 +78,15 @@ def _subscribe(session_id: str) -> str:
 def channels(count: int, *, quick: bool) -> list[Row]:
     """ms of a ``kernel_info`` round trip over a real kernel's WebSocket, while ``count`` viewers of
     the same server are told ten updates a second, beside the same with no viewer."""
-    from forge_notebook.cli.demo import _server
-
     times = 20 if quick else 100
-    with tempfile.TemporaryDirectory() as store:
-        before, os.environ["FORGE_STORE"] = os.environ.get("FORGE_STORE"), store
-        try:
-            with _server() as server:
-                port = int(server.url.rsplit(":", 1)[1].strip("/"))
-                kernel = server.request("POST", "api/kernels", {})["id"]
-                alone = asyncio.run(_round_trips(port, server.token, kernel, times))
-                session = Session("bench", store=store)
-                with _viewers(port, server.token, session, count):
-                    busy = asyncio.run(_round_trips(port, server.token, kernel, times))
-                session.finish()
-        finally:
-            if before is None:
-                del os.environ["FORGE_STORE"]
-            else:
-                os.environ["FORGE_STORE"] = before
+    with tempfile.TemporaryDirectory() as store, jupyter_server(Path(store)) as server:
+        port = int(server.url.rsplit(":", 1)[1].strip("/"))
+        kernel = server.request("POST", "api/kernels", {})["id"]
+        alone = asyncio.run(_round_trips(port, server.token, kernel, times))
+        session = Session("bench", store=store)
+        with _viewers(port, server.token, session, count):
+            busy = asyncio.run(_round_trips(port, server.token, kernel, times))
+        session.finish()
     reference = "no viewers"
     name = f"kernel round trip during a broadcast to {count}"
     return [

@@ -193,7 +193,7 @@ def test_each_sees_own_sessions_and_cannot_reach_the_others(
 
 
 def test_an_ingest_token_sends_to_its_users_server_and_opens_nothing_else(
-    hub: Hub, servers: dict[str, Server]
+    hub: Hub, servers: dict[str, Endpoint]
 ) -> None:
     alice, bob = (servers[user] for user in USERS)
     made = alice.request("POST", "api/training/tokens", {"name": "gpu box"})
