@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from forge_notebook.cli._check_clients import headers
 from forge_notebook.cli._jupyter import Endpoint
 from forge_notebook.core.runlog import POINTS, Reader
+from forge_notebook.core.session import ENDED
 
 START_S = 60.0
 _ROW = struct.Struct("<Qd")
@@ -104,6 +105,7 @@ class Viewer:
         self._server = server
         self._fate = fate
         self._cursor = 0
+        self._end = math.inf  # last record of the session, once it has ended
         self._socket: Any = None
 
     async def run(self) -> None:
@@ -169,7 +171,10 @@ class Viewer:
 
     def take(self, event: str, data: dict[str, Any]) -> bool:
         """Keep account of one message; False where records are missing before it."""
+        if event == "session_status" and data["status"] in ENDED:
+            self._end = data["seq"]
         if "fromSeq" not in data or data["seq"] <= self._cursor:
+            self.done = self._cursor >= self._end
             return True
         if data["fromSeq"] > self._cursor:
             return False
@@ -184,7 +189,8 @@ class Viewer:
                     self.wrong += loss != 1 + math.sin(step) ** 2
                     self.sum = zlib.crc32(_ROW.pack(seq, loss), self.sum)
         self._cursor = data["seq"]
-        self.done = event == "training_completed"
+        # One that was away for too long is told the end by the status alone.
+        self.done = event == "training_completed" or self._cursor >= self._end
         return True
 
 

@@ -112,8 +112,9 @@ class Hub:
     ) -> None:
         """Tell a viewer the session so far and, from then on, everything that comes."""
         feed = await self.feed(session_id)
-        self._send(viewer, Batch(feed.follower.opening(after, points)))
-        feed.cursors[viewer] = feed.follower.sent
+        cursor, batch = feed.opened(after, points)
+        self._send(viewer, batch)
+        feed.cursors[viewer] = cursor
 
     async def subscribe_list(self, viewer: Viewer) -> None:
         """Tell a viewer every session, and each one again when it changes."""

@@ -16,6 +16,7 @@ import pytest
 from forge_notebook.core import wire
 from forge_notebook.recording import Session
 from forge_notebook.server import frames
+from forge_notebook.server.feed import CATCH_UP_RECORDS
 from forge_notebook.server.hub import Hub
 from tests.server.test_stream import Client
 
@@ -229,3 +230,39 @@ async def test_a_stream_that_is_not_plain_is_written_through_tornado(
     session.finish()
     await client.until("training_completed")
     assert client.losses == [2.0, 1.0]
+
+
+async def test_a_viewer_that_comes_back_far_behind_is_told_in_parts(
+    connect: Connect, hub: Hub, jp_fetch: Connect
+) -> None:
+    session = Session("behind")
+    for step in range(1, 7001):
+        session.log(step, loss=float(step))
+    rows = [float(step) for step in range(1, 7001)]
+
+    def losses(messages: list[dict[str, Any]]) -> list[float]:
+        blocks = [block for data in messages for block in data.get("series", [])]
+        return [value for block in blocks for value in block["values"][0]]
+
+    client = await connect()
+    client.send("subscribe_session", sessionId=session.id, after=1)
+    told: list[float] = []
+    while len(told) < len(rows):
+        _, data = await client.next()
+        part = losses([data])
+        assert len(part) <= CATCH_UP_RECORDS
+        told += part
+    assert told == rows
+
+    polled: list[float] = []
+    after = 1
+    while len(polled) < len(rows):
+        url = ("api", "training", "poll", session.id)
+        reply = await jp_fetch(*url, params={"after": after, "wait": 1})
+        answer = json.loads(reply.body)["data"]
+        part = losses([message["data"] for message in answer["messages"]])
+        assert 0 < len(part) <= CATCH_UP_RECORDS
+        polled += part
+        after = answer["seq"]
+    assert polled == rows
+    session.finish()
