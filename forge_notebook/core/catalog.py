@@ -10,7 +10,6 @@ import shutil
 import time
 from pathlib import Path
 
-from forge_notebook.core import kept
 from forge_notebook.core.errors import InvalidSessionId, SessionBusy, UnknownSession
 from forge_notebook.core.index import Index, Listed
 from forge_notebook.core.runlog import Reader, has_writer
@@ -97,6 +96,8 @@ class Catalog:
 
     def _begin(self, folder: Path) -> tuple[Reader, SessionState]:
         """Where the index beside a long log ends, else at its beginning."""
+        from forge_notebook.core import kept  # numpy: not for the import of the package
+
         reader = Reader(folder / "run.log")
         found = kept.read(reader.path)
         if found is None:
