@@ -174,7 +174,7 @@ class Viewer:
         if event == "session_status" and data["status"] in ENDED:
             self._end = data["seq"]
         if "fromSeq" not in data or data["seq"] <= self._cursor:
-            self.done = self._cursor >= self._end
+            self.done = self.done or self._cursor >= self._end
             return True
         if data["fromSeq"] > self._cursor:
             return False

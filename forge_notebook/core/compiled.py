@@ -33,6 +33,7 @@ def make(_writer, _steps, _numbers, _general, _os, _time, _crc, _crc32, _pack, _
             return _general(
                 step, model=model, **{{n: v for n, v in _given if v is not _general}}, **_more
             )
+        _taken = False
         with _writer.lock:
             try:
                 _seq = _writer.seq + 1
@@ -40,6 +41,7 @@ def make(_writer, _steps, _numbers, _general, _os, _time, _crc, _crc32, _pack, _
                 _frame += _crc(_crc32(_frame))
                 if _writer.seq + 1 == _seq:  # no signal handler wrote meanwhile: see Writer
                     _writer.seq = _seq
+                    _taken = True
                     if _os.write(_writer.fd, _frame) != _size:
                         _writer.lose(OSError(28, "only a part of a record was written"))
                     _steps[model] = step
@@ -49,7 +51,8 @@ def make(_writer, _steps, _numbers, _general, _os, _time, _crc, _crc32, _pack, _
                 _writer.lose(_error)
                 return
             except Exception:  # a number that does not fit: the general way says which
-                pass
+                if _taken:  # no: what a signal handler raised, and the row is written
+                    raise
         _general(step, model=model, {same}, **_more)
     return log
 """  # noqa: E501

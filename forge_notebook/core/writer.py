@@ -57,6 +57,8 @@ class Writer:
         # Re-entrant: a signal handler may log, or finish, while the main thread is in here.
         self.lock = threading.RLock()
         self.waiting: deque[tuple[int, bytes]] = deque()
+        # How many at its front are being written: by what signal handlers have interrupted.
+        self._in_flight = 0
         self._begun = False
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._head: list[tuple[int, bytes]] = []  # what a new file needs to be readable by itself
@@ -125,7 +127,7 @@ class Writer:
                 self._write_waiting()
             time_ns = time_ns or time.time_ns()
             values = tuple(metrics.values())
-            if self.waiting:
+            if len(self.waiting) > self._in_flight:
                 pack(head, 0, time_ns, step, model, columns, *values)  # raises all the same
                 self.seq += 1
                 self.lost += 1
@@ -163,8 +165,8 @@ class Writer:
             self.waiting.append((kind, payload))
 
     def _write_waiting(self) -> None:
-        while self.waiting:
-            record = self.waiting[0]
+        while len(self.waiting) > self._in_flight:
+            record = self.waiting[self._in_flight]
             if not self._append(partial(_json_frame, record), record):
                 return
 
@@ -175,31 +177,45 @@ class Writer:
 
         A signal handler may append while the frame is being made, so the last thing before the
         write is to look whether the seq is still free; CPython runs handlers after calls, and
-        there is none in between.
+        there is none in between. One that comes right after the write finds the record still
+        waiting, and leaves it alone because it is in flight.
         """
         while True:
             seq = self.seq + 1
             frame = make(seq)
             frame += CRC.pack(zlib.crc32(frame))
-            if record is not None and (not self.waiting or self.waiting[0] is not record):
+            if record is not None and not self._is_next(record):
                 return True
             if self.seq + 1 == seq:
                 break
         self.seq = seq
+        self._in_flight += record is not None
         try:
             written = os.write(self.fd, frame)
             if written != len(frame):
                 raise OSError(errno.ENOSPC, f"{written} of {len(frame)} bytes written")
         except OSError as error:
+            self._in_flight -= record is not None
             self.seq = seq - 1
             self._fails(error)
             return False
-        if record is not None:
-            self.waiting.popleft()
+        except BaseException:  # a signal handler's, after the write
+            self._landed(record)
+            raise
+        self._landed(record)
         if self.error is not None:
             log.warning("%s: recording again; %d rows were lost", self.path, self.lost)
             self.error = None
         return True
+
+    def _landed(self, record: tuple[int, bytes] | None) -> None:
+        if record is not None:
+            del self.waiting[self._in_flight - 1]
+            self._in_flight -= 1
+
+    def _is_next(self, record: tuple[int, bytes]) -> bool:
+        at = self._in_flight
+        return len(self.waiting) > at and self.waiting[at] is record
 
     def _fails(self, error: OSError) -> None:
         if self.error is None:
@@ -225,7 +241,7 @@ class Writer:
             with self.lock:
                 self._write_waiting()
         gone = self._gone()
-        if gone is False:
+        if gone is False or self._in_flight:  # the next round comes soon
             return
         with self.lock:
             if self not in _writers_of_this_process:

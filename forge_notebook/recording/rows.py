@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +58,7 @@ class Rows:
             return
         try:
             self._append_point(step, model, metrics)
-        except Exception:  # a step or an int that does not fit: find out which, and say so
+        except (struct.error, OverflowError):  # a step or an int that does not fit: say which
             self._other(step, model, metrics)
         names = tuple(metrics)
         if names != self._names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import math
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import forge_notebook as forge
 from forge_notebook.core.compiled import compilable
-from forge_notebook.core.runlog import POINTS, Reader, read_log
+from forge_notebook.core.runlog import EVENT, POINTS, Reader, read_log
 from forge_notebook.recording import Session
 from forge_notebook.recording.rows import COMPILE_AFTER
 
@@ -164,3 +165,63 @@ def test_a_signal_handler_may_log_while_a_log_is_under_way() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     assert [s for s, *_ in rows(session)][COMPILE_AFTER:] == list(range(20_000))
+
+
+@pytest.mark.parametrize("first", ["event", "row"])
+@pytest.mark.parametrize("then", ["event", "row"])
+def test_what_a_handler_records_right_after_a_write_comes_after_it_and_once(
+    monkeypatch: pytest.MonkeyPatch, first: str, then: str
+) -> None:
+    session = compiled(loss=1.0)
+
+    def record(kind: str, step: int) -> None:
+        if kind == "event":
+            session.event("checkpoint_saved", step=step, path="x")
+        else:
+            session.log(step, loss=1.0)
+
+    depth = 0
+    write = os.write
+
+    def interrupted(fd: int, frame: bytes) -> int:
+        """Three handlers, each in the middle of the one before."""
+        nonlocal depth
+        written = write(fd, frame)
+        if depth < 3:
+            depth += 1
+            record(then, 100 + depth)
+        return written
+
+    monkeypatch.setattr(os, "write", interrupted)
+    record(first, 100)
+    record(first, 104)
+    steps = []
+    for r in read_log(session.folder / "run.log"):
+        if r.kind == POINTS:
+            steps.append(r.data.step)
+        elif r.kind == EVENT and r.data["event"] == "checkpoint_saved":
+            steps.append(r.data["step"])
+    assert [step for step in steps if step >= 100] == [100, 101, 102, 103, 104]
+
+
+def test_what_a_signal_handler_raises_doubles_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = compiled(loss=1.0)
+    write = os.write
+
+    def interrupted(fd: int, frame: bytes) -> int:
+        write(fd, frame)
+        raise LookupError("of the handler")
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(LookupError):
+        session.log(16, loss=1.0)
+    with pytest.raises(LookupError):
+        session.event("checkpoint_saved", step=16, path="x")
+    monkeypatch.undo()
+    session.log(17, loss=1.0)
+    session.event("checkpoint_saved", step=17, path="x")
+    assert [step for step, *_ in rows(session)][COMPILE_AFTER:] == [16, 17]
+    events = [r.data for r in read_log(session.folder / "run.log") if r.kind == EVENT]
+    assert [e["step"] for e in events if e["event"] == "checkpoint_saved"] == [16, 17]
