@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from forge_notebook.core.catalog import Catalog, store_path
 from forge_notebook.core.errors import UnknownSession
 from forge_notebook.core.runlog import POINTS, Reader
-from forge_notebook.core.session import ENDED
+from forge_notebook.core.status import ENDED
 from forge_notebook.core.wire import SessionStatus
 from forge_notebook.recording import Session
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from forge_notebook.cli._check_clients import headers
 from forge_notebook.cli._jupyter import Endpoint
 from forge_notebook.core.runlog import POINTS, Reader
-from forge_notebook.core.session import ENDED
+from forge_notebook.core.status import ENDED
 
 START_S = 60.0
 _ROW = struct.Struct("<Qd")

@@ -20,7 +20,7 @@ from typing import Any
 from forge_notebook.cli._jupyter import jupyter_server, kernel_of
 from forge_notebook.core.catalog import store_path
 from forge_notebook.core.follower import Follower
-from forge_notebook.core.session import ENDED
+from forge_notebook.core.status import ENDED
 from forge_notebook.core.wire import jsonable
 
 TRAIN_S = 900.0  # far above what a slow machine needs: only a training that hangs gets there

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from forge_notebook.core.catalog import Catalog, store_path
 from forge_notebook.core.follower import Follower
-from forge_notebook.core.session import ENDED
+from forge_notebook.core.status import ENDED
 
 INTERVAL_S = 0.25
 BARS = " ▁▂▃▄▅▆▇█"

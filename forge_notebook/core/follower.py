@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from forge_notebook.core import kept
 from forge_notebook.core.history import Curves
 from forge_notebook.core.runlog import EVENT, POINTS, Reader, Record, has_writer, read_log
-from forge_notebook.core.session import ENDED, SessionState, Status, alert_mark
+from forge_notebook.core.session import SessionState, alert_mark
+from forge_notebook.core.status import ENDED, Status
 from forge_notebook.core.wire import (
     PROGRESS_UPDATE,
     SESSION_STATUS,

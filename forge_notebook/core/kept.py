@@ -41,8 +41,10 @@ _CLASSES = {
     "forge_notebook.core.losswatch": {"Course", "LossWatch"},
     "forge_notebook.core.follower": {"Event"},
     "forge_notebook.core.grokking": {"GrokTracker"},
+    "forge_notebook.core.model": {"ModelState"},
     "forge_notebook.core.progress": {"Clock"},
-    "forge_notebook.core.session": {"ModelState", "SessionState", "Status"},
+    "forge_notebook.core.session": {"SessionState"},
+    "forge_notebook.core.status": {"Status"},
     "collections": {"deque"},
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Reader, Record
-from forge_notebook.core.session import ENDED, Status
+from forge_notebook.core.status import ENDED, Status
 from forge_notebook.integrations.formats.run import ENDS, Row
 from forge_notebook.recording import Session
 

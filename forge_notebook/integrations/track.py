@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from forge_notebook.core.errors import ForgeError
-from forge_notebook.core.session import ENDED, Status
+from forge_notebook.core.status import ENDED, Status
 from forge_notebook.integrations.show import show
 from forge_notebook.recording import Session
 

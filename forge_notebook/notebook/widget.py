@@ -15,7 +15,7 @@ from forge_notebook.core.catalog import Catalog, store_path
 from forge_notebook.core.control import CommandRefused, send_command
 from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.follower import Follower
-from forge_notebook.core.session import ENDED
+from forge_notebook.core.status import ENDED
 from forge_notebook.core.wire import ERROR, MIME_TYPE
 from forge_notebook.notebook.picture import HEIGHT, WIDTH, picture
 from forge_notebook.notebook.publisher import publisher

@@ -18,7 +18,8 @@ from forge_notebook.core.control import send_command
 from forge_notebook.core.errors import UnknownSession
 from forge_notebook.core.frames import MAX_RANK
 from forge_notebook.core.runlog import EVENT, SESSION, Reader, SilentWriter, Writer
-from forge_notebook.core.session import ENDED, SessionState, Status, check_move
+from forge_notebook.core.session import SessionState
+from forge_notebook.core.status import ENDED, Status, check_move
 from forge_notebook.core.wire import TrainingMetrics
 from forge_notebook.recording import display
 from forge_notebook.recording.commands import Command, Requests

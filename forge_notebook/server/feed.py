@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from forge_notebook.core.follower import Follower
-from forge_notebook.core.session import ENDED
+from forge_notebook.core.status import ENDED
 from forge_notebook.core.throttle import Throttle
 from forge_notebook.core.wire import SESSION_STATUS, Message
 from forge_notebook.server.viewer import Batch, Viewer

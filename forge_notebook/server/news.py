@@ -6,7 +6,8 @@ import math
 import time
 from typing import Any
 
-from forge_notebook.core.session import ENDED, SessionState, Status, alert_mark
+from forge_notebook.core.session import SessionState, alert_mark
+from forge_notebook.core.status import ENDED, Status
 from forge_notebook.core.wire import Mark
 
 News = dict[str, Any]

@@ -6,7 +6,7 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from forge_notebook.core.errors import UnknownSession
-from forge_notebook.core.session import Status
+from forge_notebook.core.status import Status
 from forge_notebook.server.base import MAX_SEQ, ForgeHandler
 
 MAX_ROWS = 1000

@@ -8,7 +8,8 @@ from pathlib import Path
 from forge_notebook.core.catalog import check_session_id, store_path
 from forge_notebook.core.errors import UnknownSession
 from forge_notebook.core.runlog import Reader, has_writer
-from forge_notebook.core.session import SessionState, Status
+from forge_notebook.core.session import SessionState
+from forge_notebook.core.status import Status
 from forge_notebook.trainer.config import ConfigError, TrainingConfig
 
 

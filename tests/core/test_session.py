@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from forge_notebook.core.errors import InvalidTransition
 from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Point, Record
-from forge_notebook.core.session import SessionState, Status, check_move
+from forge_notebook.core.session import SessionState
+from forge_notebook.core.status import Status, check_move
 
 
 class Log:
