@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
 BUILT := forge_notebook/labextension/package.json
+INSTALLED := $(VENV)/share/jupyter/labextensions/forge-notebook
 JS_SOURCES := $(shell find js/src js/style js/schema js/scripts -type f 2>/dev/null) js/package.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -41,11 +42,13 @@ $(SETUP): pyproject.toml jupyter-config/server-config/forge_notebook.json $(VENV
 
 js/node_modules/.package-lock.json: js/package.json js/package-lock.json
 	@command -v npm >/dev/null || { echo "Node.js >= 20 with npm is needed to build the front end"; exit 1; }
-	cd js && npm install --ignore-scripts --no-audit --no-fund  # not ci: it wants every platform's binaries
+	cd js && npm install --ignore-scripts --no-audit --no-fund --no-save  # not ci: it wants every platform's binaries
 
-# A stale build would be packaged without a word: the build deletes the outputs first.
+# A stale build would be packaged without a word: the build deletes the outputs first. JupyterLab
+# loads the copy that was made when the package was installed.
 $(BUILT): $(JS_SOURCES) js/node_modules/.package-lock.json
 	cd js && npm run build
+	@if [ -d $(INSTALLED) ]; then rm -rf $(INSTALLED)/static && cp -r $(@D)/. $(INSTALLED); fi
 	@touch $@
 
 slow: setup ## The slow lane: hundreds of kills, restarts of processes

@@ -41,6 +41,7 @@ dist.destroy_process_group()
 
 
 def torchrun(tmp_path: Path, mode: str) -> Path:
+    pytest.importorskip("torch")
     script = tmp_path / "train.py"
     script.write_text(TRAIN)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -82,8 +82,7 @@ def test_an_interrupt_is_a_stop() -> None:
 
 
 def test_every_kind_of_number_is_taken() -> None:
-    import torch
-
+    torch = pytest.importorskip("torch")
     session = forge.session("numbers")
     session.log(1, a=1, b=True, c=np.float32(0.5), d=np.array(2.0), e=torch.tensor(3.0))
     session.log(np.int64(2), a=torch.tensor([4.0]), b=math.nan, c=-math.inf, d=10**400, e=0.0)
