@@ -127,7 +127,14 @@ class Viewer:
 
         url = f"{self._server.url.replace('http', 'ws', 1)}api/training/stream"
         request = HTTPRequest(url, headers=headers(self._server))
-        self._socket = await _answered(websocket_connect(request))
+        connecting = asyncio.ensure_future(websocket_connect(request))
+        try:
+            self._socket = await _answered(asyncio.shield(connecting))
+        except (
+            asyncio.CancelledError
+        ):  # it had enough of waiting: the connection comes all the same
+            connecting.add_done_callback(_close)
+            raise
         self.connections += 1
         try:
             await self._subscribe()
@@ -192,6 +199,11 @@ class Viewer:
         # One that was away for too long is told the end by the status alone.
         self.done = event == "training_completed" or self._cursor >= self._end
         return True
+
+
+def _close(connected: asyncio.Future[Any]) -> None:
+    if not connected.cancelled() and connected.exception() is None:
+        connected.result().close()
 
 
 async def _answered(reply: Any) -> Any:

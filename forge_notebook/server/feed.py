@@ -94,7 +94,8 @@ class Feed:
     def missed(self, cursor: int) -> tuple[int, Batch]:
         """The next part of what a viewer missed, and its cursor after that."""
         follower = self.follower
-        until = min(follower.sent, cursor + CATCH_UP_RECORDS)
+        # Whole parts, the same for everybody: who fell behind at different records shares the next.
+        until = min(follower.sent, (cursor // CATCH_UP_RECORDS + 1) * CATCH_UP_RECORDS)
         if until == follower.sent or not follower.curves.is_short(cursor, follower.sent):
             return follower.sent, Batch(follower.opening(cursor))
         messages = follower.since(cursor, until)
