@@ -1,11 +1,14 @@
-"""The wheel in a clean environment without Node: everything is enabled by installing it."""
+"""The sdist, the wheel built from it, and that wheel in a clean environment without Node: it
+enables everything by being installed, and all of it works."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -25,10 +28,15 @@ def run(*command: str, **environment: str) -> str:
 
 
 def test_the_wheel_enables_everything_without_node(tmp_path: Path) -> None:
-    run(
-        sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "dist"),
-        str(ROOT),
+    # First the sdist, then the wheel from what is in it. Without npm on the PATH: both are built.
+    path = os.pathsep.join(
+        folder for folder in os.environ["PATH"].split(os.pathsep)
+        if shutil.which("npm", path=folder) is None
     )  # fmt: skip
+    run(sys.executable, "-m", "build", "-o", str(tmp_path / "dist"), str(ROOT), PATH=path)
+    (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(sdist) as packed:
+        assert not [n for n in packed.getnames() if "node_modules" in n]
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in ("static/widget.js", "static/plotly.mjs", "static/dashboard.html", "py.typed"):
@@ -51,3 +59,6 @@ def test_the_wheel_enables_everything_without_node(tmp_path: Path) -> None:
     assert "OK" in line
     listed = run(str(bin_ / "forge-notebook"), "sessions", "--json", **home)
     assert json.loads(listed) == []
+    checked = json.loads(run(str(bin_ / "forge-notebook"), "check", "--json", **home))
+    assert [(what, found) for what, found in checked.items() if not found["ok"]] == []
+    assert len(checked) >= 8
