@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     Indices = NDArray[np.int64]
 
 MAX_RAW_ROWS = 20_000  # rows sent as they are to a viewer that fell behind; more is decimated
-EPOCH = "epoch"  # the metric that gives the axis x="epoch"
 
 
 class Curves:
