@@ -20,6 +20,7 @@ AREAS = (
     "ui",
 )
 LONG = ("soak",)  # only by name: it takes hours
+OURS = "ours"  # the reference of a row "peer: what was measured"
 
 
 @dataclass(frozen=True)

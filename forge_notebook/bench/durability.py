@@ -47,7 +47,7 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
         Row("wrong numbers read back", outcome.wrong, "records", goal=0),
         Row("logs that ended in a torn record", outcome.torn, "logs"),
         Row("kills", outcome.kills, "kills", goal=40 if quick else 1000, more_is_better=True),
-        *lost_on_kill(peers, 2 if quick else 5),
+        *lost_on_kill(peers, 2 if quick else 5, outcome.lost),
     ]
 
 

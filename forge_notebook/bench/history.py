@@ -28,7 +28,8 @@ SPIKES = 1000
 def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
     """Overviews of 1e5 to 1e7 steps, spikes that survive, the list of 10,000 sessions."""
     repeats = 3 if quick else 7
-    rows = []
+    spikes = _spikes()
+    rows = [spikes]
     for exponent, goal in ((5, 10.0),) if quick else ((5, 10.0), (6, 10.0), (7, 20.0)):
         arrays = _arrays(10**exponent)
         column = arrays[(0, NAMES), ("value", 0)]
@@ -40,12 +41,11 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
         _overview(curves)
         rows.append(_time(name, lambda c=curves: _overview(c), column, repeats, goal))  # type: ignore[misc]
         if exponent == 5:
-            rows += overviews(peers, 10**5, rows[-1].value, repeats)
+            rows += overviews(peers, 10**5, repeats, rows[-1].value, spikes.value)
         middle = 10**exponent * 0.4
         window = lambda c=curves, m=middle: _overview(c, low=m, high=2 * m)  # noqa: E731
         rows.append(_time(f"{name}, window of 40 %", window, column, repeats, goal))
     rows += _opening(20_000 if quick else 1_000_000, 3 if quick else 5)
-    rows.append(_spikes())
     rows += _catalog(200 if quick else 10_000, repeats)
     return rows
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from forge_notebook.bench import Row, median_of
+from forge_notebook.bench import OURS, Row, median_of
 from forge_notebook.bench.peers import loggers
 from forge_notebook.bench.steps import convoy
 from forge_notebook.core.frames import CRC, layout
@@ -48,7 +48,9 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
             rows += convoy(Path(folder), step_ms, 250 if quick else 1600)
         for name, log in loggers(peers, Path(folder)):
             value = median_of(lambda f=log: _cost(f, calls // 10, 0.5), repeats)  # type: ignore[misc]
-            rows.append(Row(f"{name}: the same 6, hot, p50", value, "us", "ours", rows[0].value))
+            rows.append(
+                Row(f"{name}: log() of 6 scalars, hot, p50", value, "us", OURS, rows[0].value)
+            )
     return rows
 
 

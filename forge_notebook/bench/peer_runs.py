@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from forge_notebook.bench import Row
+from forge_notebook.bench import OURS, Row
 from forge_notebook.bench.peers import loggers
 from forge_notebook.integrations.formats import tensorboard_files, trackio_db, wandb_file
 
@@ -32,8 +32,9 @@ SPIKE = 9.0
 _STEP = struct.Struct("<q")
 
 
-def lost_on_kill(peers: Sequence[str], kills: int) -> list[Row]:
-    """For each peer the median of rows that it had taken and that are not there after a kill."""
+def lost_on_kill(peers: Sequence[str], kills: int, ours: int) -> list[Row]:
+    """For each peer the median of rows that it had taken and that are not there after a kill;
+    ``ours`` is what all of our kills lost together."""
     rows = []
     for name in peers:
         lost, moments = [], random.Random(0)
@@ -41,13 +42,14 @@ def lost_on_kill(peers: Sequence[str], kills: int) -> list[Row]:
             with tempfile.TemporaryDirectory() as folder:
                 lost.append(_kill(name, Path(folder), 1 + moments.random()))
         note = f"{1 / INTERVAL_S:.0f} rows a second, {kills} kills"
-        rows.append(
-            Row(f"{name}: rows lost on a SIGKILL", statistics.median(lost), "rows", note=note)
-        )
+        what = f"{name}: rows lost on a SIGKILL"
+        rows.append(Row(what, statistics.median(lost), "rows", OURS, float(ours), note=note))
     return rows
 
 
-def overviews(peers: Sequence[str], steps: int, ours_ms: float, repeats: int) -> list[Row]:
+def overviews(
+    peers: Sequence[str], steps: int, repeats: int, ours_ms: float, ours_spikes: float
+) -> list[Row]:
     """What a viewer of the peer waits for a curve of so many steps, with one more row each time,
     and how many one-step spikes it then has. W&B has no viewer on the machine that trains."""
     rows = []
@@ -58,8 +60,9 @@ def overviews(peers: Sequence[str], steps: int, ours_ms: float, repeats: int) ->
             command = _command("view", name, folder, str(steps), str(repeats))
             found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         what = f"{name}: overview of {steps} steps"
-        rows.append(Row(what, found["ms"], "ms", "ours", ours_ms, note=found["points"]))
-        rows.append(Row(f"{name}: one-step spikes kept", found["spikes"], "%"))
+        rows.append(Row(what, found["ms"], "ms", OURS, ours_ms, note=found["points"]))
+        spikes = f"{name}: one-step spikes kept of {steps} steps"
+        rows.append(Row(spikes, found["spikes"], "%", OURS, ours_spikes))
     return rows
 
 

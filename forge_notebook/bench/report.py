@@ -11,10 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from forge_notebook.bench import Row
+from forge_notebook.bench import OURS, Row
 
 BEGIN, END = "<!-- bench: written by forge-notebook bench -->", "<!-- bench: end -->"
-PACKAGES = ("forge-notebook", "jupyter_server", "tornado", "torch", "numpy")
+PACKAGES = ("forge-notebook", "jupyter_server", "tornado", "torch", "numpy",
+            "trackio", "wandb", "tensorboard")  # fmt: skip
 
 Areas = Mapping[str, Sequence[Row]]
 Setting = dict[str, Any]
@@ -72,6 +73,7 @@ def markdown(areas: Areas, where: Setting) -> str:
         f"Measured on {where['date']}: {where['machine']}, load {where['load']} before the run, "
         f"Python {where['python']}, {versions}.",
         "",
+        *_comparison([row for rows in areas.values() for row in rows]),
         "| area | what | measured | goal | | beside, in the same run |",
         "|---|---|---:|---|---|---|",
     ]
@@ -88,6 +90,26 @@ def markdown(areas: Areas, where: Setting) -> str:
             )
             lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def _comparison(rows: Sequence[Row]) -> list[str]:
+    """What was measured of other recorders too: a line each, a column for everybody."""
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        peer, _, what = row.name.partition(": ")
+        if row.reference == OURS and what:
+            line = lines.setdefault(what, {OURS: f"{row.reference_value:.4g} {row.unit}"})
+            line[peer] = f"{row.value:.4g} {row.unit}"
+    if not lines:
+        return []
+    who = dict.fromkeys(name for line in lines.values() for name in line)
+    table = [
+        f"| beside others, in the same run | {' | '.join(who)} |",
+        f"|---{'|---:' * len(who)}|",
+        *(f"| {what} | {' | '.join(line.get(name, '') for name in who)} |"
+          for what, line in lines.items()),
+    ]  # fmt: skip
+    return [*table, ""]
 
 
 def write_into(file: Path, text: str) -> None:
