@@ -179,7 +179,7 @@ describe("chart", () => {
     await until(() => paths(chart.node)[0] !== began);
     expect(react).toHaveBeenCalledTimes(1);
     chart.node.querySelector(".forge-plot")!.dispatchEvent(new Event("pointerenter"));
-    await until(() => react.mock.calls.length === 2);
+    await vi.waitFor(() => expect(react).toHaveBeenCalledTimes(2), { timeout: 1200 });
     chart.node.querySelector(".forge-plot")!.dispatchEvent(new Event("pointerleave"));
     series = growing(906);
     chart.draw();
