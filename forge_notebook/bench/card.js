@@ -16,7 +16,7 @@ async ([base, file]) => {
   const say = (event, data) => listeners.forEach((callback) => callback({ event, data }));
   const metrics = (step) => ({
     loss: 1 / step, perplexity: 1, grokProgress: 1, modelParams: 1e6, currentStep: step, totalSteps: 1e6, currentModel: 1,
-    totalModels: 1, overallProgress: 1, trainingTime: step / 10, estimatedTimeRemaining: 1, timestamp: step, extra: { val_loss: 2 / step },
+    totalModels: 1, overallProgress: 1, trainingTime: step / 100, estimatedTimeRemaining: 1, timestamp: step, extra: { val_loss: 2 / step },
   });
   let seq = 0;
   say("session_status", {
@@ -26,7 +26,7 @@ async ([base, file]) => {
   const update = (rows) => {
     const at = Array.from({ length: rows }, (_, i) => seq + i + 1);
     const values = [at.map((s) => 10 / s + 0.1 * Math.sin(s)), at.map((s) => 12 / s), at.map((s) => s / 2e6), at.map((s) => s / 3e6)];
-    const series = [{ model: 0, columns: METRICS, seq: at, step: at, time: at.map((s) => s / 10), values: values.map((v) => v.map((x) => Math.abs(x) + 1e-3)) }];
+    const series = [{ model: 0, columns: METRICS, seq: at, step: at, time: at.map((s) => s / 100), values: values.map((v) => v.map((x) => Math.abs(x) + 1e-3)) }];
     const data = { sessionId: "bench", fromSeq: seq, seq: seq + rows, status: "running", metrics: metrics(seq + rows), models: [], series };
     seq += rows;
     return data;

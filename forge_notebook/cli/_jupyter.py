@@ -45,7 +45,7 @@ class Endpoint:
 class Server(Endpoint):
     """A Jupyter server on a free loopback port. Its token is in its files, never printed."""
 
-    def __init__(self, folder: Path, store: Path) -> None:
+    def __init__(self, folder: Path, store: Path, *arguments: str) -> None:
         super().__init__(f"http://127.0.0.1:{_free_port()}/", secrets.token_hex(24))
         self.runtime = folder / "runtime"
         self._log = folder / "server.log"
@@ -59,10 +59,11 @@ class Server(Endpoint):
             "--ServerApp.jpserver_extensions={'forge_notebook': True}", "--allow-root",
             f"--ServerApp.root_dir={folder}",
             # The login page lands on our page, not on Jupyter's list of files.
-            "--ServerApp.default_url=/forge",
+            "--ServerApp.default_url=/forge", *arguments,
         ]  # fmt: skip
         self._environment = {
             **os.environ, "JUPYTER_RUNTIME_DIR": str(self.runtime), "FORGE_STORE": str(store),
+            "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         }  # fmt: skip
         self._environment.pop("JUPYTER_TOKEN", None)
         self._process: subprocess.Popen[bytes]
@@ -109,10 +110,10 @@ class Server(Endpoint):
 
 
 @contextmanager
-def jupyter_server(store: Path) -> Iterator[Server]:
-    """A running server on the given store."""
+def jupyter_server(store: Path, *arguments: str) -> Iterator[Server]:
+    """A running server on the given store, started with further arguments."""
     with tempfile.TemporaryDirectory(prefix="forge-server-") as folder:
-        server = Server(Path(folder), store)
+        server = Server(Path(folder), store, *arguments)
         server.start()
         try:
             yield server

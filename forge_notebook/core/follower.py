@@ -10,7 +10,7 @@ import bisect
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from forge_notebook.core import kept
 from forge_notebook.core.history import Curves
@@ -29,6 +29,8 @@ from forge_notebook.core.wire import (
 
 KEPT_METRICS = 1000  # rows of SPEC's history endpoint that are ready in memory
 _STATE = ("state", "_events", "_snapshots", "_last_event")  # what is kept of a long session
+# A quarter of a message: of the model that they are of, the metrics say it already.
+IN_METRICS: tuple[Literal["step", "loss", "grokProgress"], ...] = ("step", "loss", "grokProgress")
 INTERNAL_EVENTS = frozenset({"controls"})
 
 
@@ -269,12 +271,16 @@ class Follower:
         return [{**metrics, "seq": seq} for seq, metrics in chosen]
 
     def _changed_models(self) -> list[ModelStatus]:
+        """The models that differ from what was told, in what the metrics do not say as well."""
         changed = []
         for model in self.state.models:
             wire = model.wire()
-            if self._models.get(model.index) != wire:
-                self._models[model.index] = wire
+            known = {**self._models.get(model.index, {})}
+            if model.index == self.state.current:
+                known |= {name: wire[name] for name in IN_METRICS if name in known}
+            if known != wire:
                 changed.append(wire)
+            self._models[model.index] = wire
         return changed
 
 

@@ -3,6 +3,7 @@ import { lossAxis } from "../src/core/axis";
 import { Chart } from "../src/core/chart";
 import { DEFAULT_OPTIONS, DRAWN_POINTS, buildFigure, type View } from "../src/core/figure";
 import type { PlotlyApi } from "../src/core/plotly-loader";
+import { look, moveCurves, named } from "../src/core/quick-draw";
 import { SeriesStore } from "../src/core/series";
 import { readTheme } from "../src/core/theme";
 import { model, status } from "./fixtures";
@@ -118,6 +119,74 @@ describe("chart", () => {
     expect(chart.node.querySelectorAll("path.js-line")).toHaveLength(5);
     chart.dispose();
     expect(chart.node.querySelector("path.js-line")).toBeNull();
+  });
+
+  /** A run of `steps` rows whose curves touch no other edge of their panel than the right one. */
+  function growing(steps: number): SeriesStore {
+    const series = new SeriesStore();
+    const at = Array.from({ length: steps }, (_, i) => i + 1);
+    const wave = (a: number): number[] => at.map((i) => a + Math.sin(i));
+    series.apply([{ model: 0, columns: ["loss", "val_loss", "accuracy", "val_accuracy"], seq: at, step: at, time: at, values: [wave(2), wave(3), wave(2).map((v) => v / 4), wave(2).map((v) => v / 5)] }], 0);
+    return series;
+  }
+
+  const paths = (node: Element): string[] => [...node.querySelectorAll("path.js-line")].map((p) => p.getAttribute("d") ?? "");
+
+  it("moves the curves to where Plotly would draw them in the same axes", async () => {
+    const { default: plotly } = (await import("plotly.js-basic-dist-min")) as unknown as { default: PlotlyApi };
+    const [first, next] = [growing(900), growing(905)].map((series) => buildFigure(view(series, { width: 640 })));
+    const plot = document.createElement("div");
+    document.body.append(plot);
+    await plotly.react(plot, named(first), first.layout);
+    const before = paths(plot);
+    expect(moveCurves(plot, first, next)).toBe(true);
+    const moved = paths(plot);
+    await plotly.react(plot, named(next), first.layout);
+    const numbers = (all: string[]): number[] => all.join().match(/[\d.]+/g)!.map(Number);
+    const theirs = numbers(paths(plot));
+    expect(moved).toHaveLength(4);
+    expect(moved).not.toEqual(before);
+    expect(numbers(moved)).toHaveLength(theirs.length);
+    numbers(moved).forEach((n, i) => expect(Math.abs(n - theirs[i])).toBeLessThan(0.02));
+    plotly.purge(plot);
+  });
+
+  it("leaves to Plotly what does not fit into the axes, has a gap, or looks different", () => {
+    const plot = document.createElement("div");
+    const first = buildFigure(view(growing(300)));
+    expect(moveCurves(plot, first, buildFigure(view(growing(400))))).toBe(false);
+    const gap = growing(300);
+    gap.apply([{ model: 0, columns: ["loss"], seq: [301, 302], step: [301, 302], time: [301, 302], values: [[null, 2]], nonFinite: [[0, 0, "NaN"]] }], 300);
+    expect(moveCurves(plot, first, buildFigure(view(gap)))).toBe(false);
+    expect(look(buildFigure(view(growing(301))))).toBe(look(first));
+    expect(look(buildFigure(view(gap)))).not.toBe(look(first));
+    expect(look(buildFigure(view(growing(300), { hidden: new Set(["kind:val"]) })))).not.toBe(look(first));
+    expect(look(buildFigure(view(growing(300), { zoom: [5, 50] })))).not.toBe(look(first));
+  });
+
+  it("has Plotly draw under the pointer and after two seconds, and only moves the curves else", async () => {
+    const { default: real } = (await import("plotly.js-basic-dist-min")) as unknown as { default: PlotlyApi };
+    const react = vi.fn(real.react.bind(real));
+    let series = growing(900);
+    const chart = new Chart(() => Promise.resolve({ ...real, react }), (width) => buildFigure(view(series, { width })), () => undefined);
+    Object.defineProperty(chart.node, "clientWidth", { value: 640, configurable: true });
+    document.body.append(chart.node);
+    (chart as unknown as { seen: boolean }).seen = true;
+    await until(() => paths(chart.node).length === 4);
+    const [began] = paths(chart.node);
+    series = growing(903);
+    chart.draw();
+    await until(() => paths(chart.node)[0] !== began);
+    expect(react).toHaveBeenCalledTimes(1);
+    chart.node.querySelector(".forge-plot")!.dispatchEvent(new Event("pointerenter"));
+    await vi.waitFor(() => expect(react).toHaveBeenCalledTimes(2), { timeout: 1200 });
+    chart.node.querySelector(".forge-plot")!.dispatchEvent(new Event("pointerleave"));
+    series = growing(906);
+    chart.draw();
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    expect(react).toHaveBeenCalledTimes(2);
+    await until(() => react.mock.calls.length === 3);
+    chart.dispose();
   });
 
   it("keeps one draw in flight, and draws the last state when it is done", async () => {

@@ -4,7 +4,7 @@ import { DEFAULT_OPTIONS, buildFigure, type ChartOptions, type View } from "../s
 import { otherMetrics } from "../src/core/metrics-shown";
 import { SeriesStore } from "../src/core/series";
 import { readTheme } from "../src/core/theme";
-import { model, status } from "./fixtures";
+import { metrics, model, status } from "./fixtures";
 
 interface Trace {
   name: string;
@@ -36,7 +36,7 @@ function series(): SeriesStore {
 
 function draw(options: Partial<ChartOptions>, over: Partial<View> = {}): { data: Trace[]; layout: Layout; figure: ReturnType<typeof buildFigure> } {
   const view: View = {
-    status: status({ startTime: 1000, metricNames: ["loss", "lr", "grad_norm", "epoch"], models: [model({ grokOnsetStep: 120 })], marks: [{ seq: 9, time: 1040, step: 80, model: 0, event: "checkpoint_saved", data: {} }] }),
+    status: status({ status: "completed", startTime: 1000, metricNames: ["loss", "lr", "grad_norm", "epoch"], models: [model({ grokOnsetStep: 120 })], marks: [{ seq: 9, time: 1040, step: 80, model: 0, event: "checkpoint_saved", data: {} }] }),
     series: series(), hidden: new Set(), options: { ...DEFAULT_OPTIONS, ...options }, zoom: null, detail: null, theme: readTheme(document.createElement("div")), width: 700, touch: false, ...over,
   };
   const figure = buildFigure(view);
@@ -50,6 +50,13 @@ describe("chart options", () => {
     expect(layout.xaxis.range).toEqual([0.5, 100]);
     expect(layout.xaxis.ticktext).toContain("1m 00s");
     expect(data.find((t) => t.name === "event")!.x).toEqual([40]);
+  });
+
+  it("leaves a running curve room for two seconds, and an ended one none", () => {
+    const range = (over: Parameters<typeof status>[0]): number[] => draw({}, { status: status({ metricNames: ["loss"], ...over }) }).layout.xaxis.range;
+    expect(range({ metrics: metrics({ trainingTime: 100 }) })).toEqual([1, 200 + 199 * 0.02]);
+    expect(range({ metrics: metrics({ trainingTime: 0 }) })[1]).toBeCloseTo(200 + 199 * 0.1);
+    expect(range({ status: "completed" })).toEqual([1, 200]);
   });
 
   it("interpolates epochs between records and draws nothing beyond them", () => {

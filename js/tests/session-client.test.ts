@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { mayFollow } from "../src/core/connection";
 import { RESYNC_AFTER_MS, SessionClient } from "../src/core/session-client";
-import { ManualFeed, block, metrics, prng, status, statusMessage, update } from "./fixtures";
+import { ManualFeed, block, metrics, model, prng, status, statusMessage, update } from "./fixtures";
 
 function steps(client: SessionClient): number[] {
   return client.series.curve(0, "loss")?.points.step ?? [];
@@ -34,6 +34,12 @@ describe("cursor", () => {
   it("takes only the new rows of a message that overlaps", () => {
     client.receive(update(0, 3, [block([[1, 10, 1], [2, 20, 2], [3, 30, 3]])]), feed);
     expect(steps(client)).toEqual([10, 20, 30]);
+  });
+
+  it("takes a model's step, loss and grokking from the metrics, which alone tell them at each step", () => {
+    client.receive(statusMessage({ seq: 2, models: [model({ loss: 9 }), model({ index: 1, loss: 9 })], totalModels: 2 }), feed);
+    client.receive(update(2, 3, [block([[3, 30, 2]])], { metrics: metrics({ currentModel: 2, currentStep: 30, loss: 2, grokProgress: 40 }) }), feed);
+    expect(client.status!.models.map((m) => [m.step, m.loss, m.grokProgress])).toEqual([[0, 9, null], [30, 2, 40]]);
   });
 
   it("asks once for the missing records on a gap and applies nothing out of order", () => {

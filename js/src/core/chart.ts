@@ -3,10 +3,13 @@
 import { annotation, figureHeight, titleTop, type Figure } from "./figure";
 import { h, setText, show } from "./dom";
 import type { PlotlyApi } from "./plotly-loader";
+import { look, moveCurves, named } from "./quick-draw";
 import type { Theme } from "./theme";
 
 /** The wire brings at most 10 updates a second; draws need not come closer. */
 const DRAW_EVERY_MS = 100;
+/** Between two draws of Plotly only the curves move, and with them nothing it knows. */
+export const PLOTLY_EVERY_MS = 2000;
 /** During a theme switch JupyterLab hides the page: width 0, and no observer fires. */
 const RETRY_HIDDEN_MS = 80;
 const RETRY_LOAD_MS = 15_000;
@@ -30,6 +33,11 @@ export class Chart {
   private disposed = false;
   private wired = false;
   private lastDraw = 0;
+  /** What Plotly drew last. */
+  private full: { figure: Figure; look: string; at: number } | null = null;
+  private moved = false;
+  private pointed = false;
+  private settling: ReturnType<typeof setTimeout> | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly resize: ResizeObserver | null = null;
   private readonly visibility: IntersectionObserver | null = null;
@@ -46,6 +54,8 @@ export class Chart {
     this.plot.style.height = `${figureHeight(false)}px`;
     this.node.append(this.plot, this.titles, this.note);
     show(this.note, false);
+    this.plot.addEventListener("pointerenter", () => this.point(true));
+    this.plot.addEventListener("pointerleave", () => this.point(false));
     if (typeof ResizeObserver !== "undefined") {
       this.resize = new ResizeObserver(() => {
         if (this.node.clientWidth !== this.width) this.draw();
@@ -89,6 +99,7 @@ export class Chart {
   dispose(): void {
     this.disposed = true;
     clearTimeout(this.timer);
+    clearTimeout(this.settling);
     cancelAnimationFrame(this.frame);
     this.resize?.disconnect();
     this.visibility?.disconnect();
@@ -130,11 +141,15 @@ export class Chart {
     const figure = this.source(this.width);
     if (figure === null) return;
     this.wanted = false;
-    this.drawing = true;
     this.lastDraw = performance.now();
+    const seen = look(figure);
+    if (this.move(figure, seen)) return;
+    this.drawing = true;
     try {
       this.plot.style.height = `${figure.height}px`;
-      await this.plotly.react(this.plot, figure.data, figure.layout, { displayModeBar: false, responsive: false, doubleClick: false, scrollZoom: false, showTips: false });
+      await this.plotly.react(this.plot, named(figure), figure.layout, { displayModeBar: false, responsive: false, doubleClick: false, scrollZoom: false, showTips: false });
+      this.full = { figure, look: seen, at: this.lastDraw };
+      this.moved = false;
       this.drawn(figure);
     } catch (error) {
       setText(this.note, `The chart could not be drawn: ${error instanceof Error ? error.message : String(error)}`);
@@ -143,6 +158,23 @@ export class Chart {
       this.drawing = false;
       this.drawAgain();
     }
+  }
+
+  /** Under the pointer Plotly draws each time: it says the values of what it drew itself. */
+  private move(figure: Figure, seen: string): boolean {
+    const { full } = this;
+    if (full === null || full.look !== seen || this.pointed || this.lastDraw - full.at > PLOTLY_EVERY_MS) return false;
+    if (!moveCurves(this.plot, full.figure, figure)) return false;
+    this.moved = true;
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.draw(), full.at + PLOTLY_EVERY_MS + 1 - this.lastDraw);
+    this.onDrawn(figure);
+    return true;
+  }
+
+  private point(over: boolean): void {
+    this.pointed = over;
+    if (over && this.moved) this.draw();
   }
 
   /** Something changed while the last draw was in flight. */

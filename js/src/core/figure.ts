@@ -183,7 +183,7 @@ export function buildFigure(view: View): Figure {
   if (marks.trace !== null) data.push(marks.trace);
 
   const height = figureHeight(hasGrok, more.length);
-  const xRange = view.zoom ?? drawing.range(models);
+  const xRange = view.zoom ?? withRoom(drawing.range(models), status, options.logX);
   const onset = onsetMarks(view, models, axis);
   const lossY = lossAxis(drawing.values.get("y") ?? [], options.logY);
   const panels = stack(height, hasGrok, more);
@@ -308,6 +308,14 @@ function onsetMarks(view: View, models: number[], axis: XAxis): { shapes: object
     annotations.push({ x: axis.log ? Math.log10(x) : x, y: 1, yref: "paper", yanchor: "bottom", xanchor: "center", text: "grokking", showarrow: false, font: { size: 11, color: view.theme.muted } });
   }
   return { shapes, annotations };
+}
+
+/** Seconds that a growing curve has room for, so that it can be moved before the axes must be drawn anew. */
+const ROOM_S = 2;
+
+export function withRoom([low, high]: [number, number], { status, metrics }: SessionStatus, log = false): [number, number] {
+  if (status !== "running" || log) return [low, high];
+  return [low, high + (high - low) * Math.min(0.1, ROOM_S / (metrics?.trainingTime ?? 0))];
 }
 
 /** Pixels from the top of the chart to the top of the panel. */

@@ -16,6 +16,7 @@ import {
   type ProgressUpdate,
   type SessionStatus,
   type Snapshot,
+  type TrainingMetrics,
 } from "./wire";
 
 /** An unanswered request for the missing records is repeated after this. */
@@ -189,7 +190,7 @@ export class SessionClient implements Sink {
     if (data.seq > status.seq) {
       status.seq = data.seq;
       status.status = data.status;
-      if (data.metrics !== null) status.metrics = data.metrics;
+      if (data.metrics !== null) takeMetrics(status, data.metrics);
       for (const model of data.models) {
         const at = status.models.findIndex((m) => m.index === model.index);
         if (at >= 0) status.models[at] = model;
@@ -271,6 +272,14 @@ export class SessionClient implements Sink {
 export function isTicking(client: SessionClient): boolean {
   const status = client.status;
   return status !== null && status.status === "running" && !client.missing && client.connection !== "offline";
+}
+
+/** What changes with each step of a model stands in the metrics only. */
+function takeMetrics(status: SessionStatus, metrics: TrainingMetrics): void {
+  status.metrics = metrics;
+  const { loss, grokProgress, currentStep } = metrics;
+  const model = status.models.find((m) => m.index === metrics.currentModel - 1);
+  if (model !== undefined) Object.assign(model, { loss, grokProgress, step: currentStep ?? model.step });
 }
 
 function filled(next: Record<string, unknown>, last: Record<string, unknown>): Record<string, unknown> {
