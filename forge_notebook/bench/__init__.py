@@ -14,6 +14,7 @@ AREAS = (
     "hook",
     "durability",
     "control",
+    "latency",
     "fanout",
     "trainer",
     "history",

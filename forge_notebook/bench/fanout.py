@@ -50,7 +50,6 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
             figures[variant] = _run(variant, count, seconds)
         rows += _rows(count, figures)
     rows.append(_stalled(2000 if quick else 200_000))
-    rows += fanout_live.latency(quick=quick)
     try:
         rows += fanout_live.channels(200 if quick else 5000, quick=quick)
     except (OSError, RuntimeError, asyncio.TimeoutError) as error:  # a machine too busy for it

@@ -1,5 +1,4 @@
-"""How long one update takes from ``log()`` to a client, and what a broadcast does to the kernels'
-own channels on the same Jupyter server.
+"""What a broadcast does to the kernels' own channels on the same Jupyter server.
 
 usage of the viewers' process: python -m forge_notebook.bench.fanout_live PORT SESSION COUNT
 (the token comes in the environment); prints a line when all are connected, reads until killed.
@@ -25,54 +24,6 @@ from typing import Any
 from forge_notebook.bench import Row
 from forge_notebook.cli._jupyter import jupyter_server
 from forge_notebook.recording import Session
-
-STREAM = "/api/training/stream"
-
-
-def latency(*, quick: bool) -> list[Row]:
-    """ms from ``log()`` in one process to the message in another's hands, at 10 Hz."""
-    with tempfile.TemporaryDirectory() as store:
-        session = Session("bench", store=store)
-        found = asyncio.run(_latency(session, store, 30 if quick else 300))
-        session.finish()
-    found.sort()
-    return [
-        Row("log() to a client at 10 Hz, p50", statistics.median(found), "ms", goal=40.0),
-        Row("log() to a client at 10 Hz, p95", found[int(len(found) * 0.95)], "ms", goal=120.0),
-    ]
-
-
-async def _latency(session: Session, store: str, times: int) -> list[float]:
-    from tornado.websocket import websocket_connect
-
-    from forge_notebook.bench.fanout import serving
-
-    with serving("ours", store) as server:
-        client = await websocket_connect(f"ws://127.0.0.1:{server.port}{STREAM}")
-        await client.write_message(_subscribe(session.id))
-        await client.read_message()
-        logger = threading.Thread(target=_log, args=(session, times), daemon=True)
-        logger.start()
-        found: list[float] = []
-        while len(found) < times:
-            text = await asyncio.wait_for(client.read_message(), 30)
-            now = time.monotonic()
-            for block in json.loads(text or "{}")["data"].get("series", []):
-                sent = block["values"][block["columns"].index("sent")]
-                found += [1000 * (now - one) for one in sent]
-        client.close()
-    return found
-
-
-def _log(session: Session, times: int) -> None:
-    for _ in range(times):
-        session.log(loss=1.0, sent=time.monotonic())
-        time.sleep(0.1)
-
-
-def _subscribe(session_id: str) -> str:
-    data = {"sessionId": session_id}
-    return json.dumps({"event": "subscribe_session", "data": data})
 
 
 def channels(count: int, *, quick: bool) -> list[Row]:

@@ -4,7 +4,6 @@ curves alone, and a FigureWidget in JupyterLab."""
 from __future__ import annotations
 
 import gzip
-import shutil
 import statistics
 import tempfile
 import threading
@@ -17,21 +16,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from forge_notebook.bench import Row, median_of, ui_lab
+from forge_notebook.bench import Row, lab_page, median_of, ui_lab
 from forge_notebook.recording import Session
 
 PACKAGE = Path(__file__).parent.parent
 STATIC = PACKAGE / "static"
 HARNESS = (PACKAGE / "bench" / "card.js").read_text()
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
     """Kernel side always; the page side needs Chromium and playwright, and says so without."""
     rows = [*_sizes(), *_kernel(quick)]
-    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if browser is None:
-        raise RuntimeError("bench ui draws in a real browser: install chromium")
+    browser = lab_page.browser()
     rows += _page(browser, quick)
     if find_spec("jupyterlab") is not None:
         rows += ui_lab.measure(browser, quick=quick)

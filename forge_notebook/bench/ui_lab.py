@@ -8,17 +8,12 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forge_notebook.bench import Row
-from forge_notebook.cli._jupyter import Server, jupyter_server
+from forge_notebook.bench import Row, lab_page
 
-_IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status
-              === 'idle'"""
 ROWS, MORE, PERIOD_S = 10_000, 10, 0.5
 SETTLED_S = 4.0
 
@@ -98,7 +93,7 @@ class Cost:
 def measure(browser: str, *, quick: bool) -> list[Row]:
     """The rows of both; RuntimeError where JupyterLab or playwright is missing."""
     times = 12 if quick else 60
-    with tempfile.TemporaryDirectory() as folder, _lab(Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, lab_page.server(Path(folder)) as server:
         cost = {}
         for name, code, shown in (
             ("figure", _FIGURE, ".js-plotly-plot path.js-line"),
@@ -106,11 +101,8 @@ def measure(browser: str, *, quick: bool) -> list[Row]:
         ):
             place = Path(folder) / f"bench-{name}"
             place.mkdir()
-            notebook = _notebook(server, name, f"{_BOTH}\nFOLDER = {str(place)!r}\n{code}")
-            with _opened(browser, server, notebook) as page:
-                page.locator(".jp-Notebook .cm-content").first.click()
-                page.keyboard.press("Control+Enter")
-                page.wait_for_selector(shown, state="attached", timeout=120_000)
+            code = f"{_BOTH}\nFOLDER = {str(place)!r}\n{code}"
+            with lab_page.running(browser, server, name, code, shown) as page:
                 cost[name] = _cost(page, place, times)
     ours, theirs = cost["card"], cost["figure"]
     peer = f"FigureWidget, 4 x {ROWS:,} points"
@@ -120,38 +112,6 @@ def measure(browser: str, *, quick: bool) -> list[Row]:
         Row(f"{what}, received by the page", ours.wire_kb, "kB", peer, theirs.wire_kb),
         Row(f"{what}, kernel CPU, p50", ours.kernel_ms, "ms", peer, theirs.kernel_ms),
     ]
-
-
-def _lab(store: Path) -> AbstractContextManager[Server]:
-    return jupyter_server(store, "--LabApp.expose_app_in_browser=True")
-
-
-def _notebook(server: Server, name: str, code: str) -> str:
-    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    content = {
-        "nbformat": 4, "nbformat_minor": 5, "metadata": kernel,
-        "cells": [{**cell, "id": "bench", "source": code}],
-    }  # fmt: skip
-    path = f"{name}.ipynb"
-    body = {"type": "notebook", "format": "json", "content": content}
-    server.request("PUT", f"api/contents/{path}", body)
-    return path
-
-
-@contextmanager
-def _opened(browser: str, server: Server, notebook: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        # High enough for the cell and its output: our card does not draw what nobody sees.
-        page = launched.new_page(viewport={"width": 1440, "height": 2000})
-        page.goto(f"{server.url}lab/tree/{notebook}?token={server.token}&reset")
-        page.wait_for_selector(".jp-Notebook .cm-content")
-        page.wait_for_function(_IDLE)
-        yield page
-        launched.close()
 
 
 def _cost(page: Any, place: Path, times: int) -> Cost:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forge_notebook.bench import steps
+from forge_notebook.bench import latency, steps
 from forge_notebook.bench.peers import loggers
 from forge_notebook.cli import main
 
@@ -28,6 +28,13 @@ def test_added_time_is_found_under_a_drift_and_nothing_is_within_the_noise() -> 
     wild = [[1.0 + (-1) ** turn / 10] * 5 for turn in range(40)]
     added, noise = steps._added(wild, [[1.0] * 5] * 40)
     assert abs(added) < noise
+
+
+def test_the_delay_of_a_step_ends_with_the_first_curve_that_holds_it() -> None:
+    seen = [(1, 1050.0), (3, 1260.0), (3, 1300.0)]
+    assert latency._delays({1: 1000.0, 2: 1100.0, 3: 1200.0}, seen) == [50.0, 160.0, 60.0]
+    with pytest.raises(RuntimeError, match="step 4 of 1 was never drawn"):
+        latency._delays({4: 1300.0}, seen)
 
 
 def test_a_peer_that_is_not_known_is_no_silent_gap(tmp_path: Path) -> None:
