@@ -65,7 +65,7 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
 
 def steps(*, quick: bool) -> list[Row]:
     """Steps beside the plain loop's, what each part costs, and the GIL convoy."""
-    rounds = 8 if quick else 40
+    rounds = 8 if quick else 30
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
     data = load_data(BASE)
