@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from forge_notebook.core.catalog import store_path
 from forge_notebook.trainer.config import ConfigError, TrainingConfig
 from forge_notebook.trainer.control import Control, Stopped
 from forge_notebook.trainer.data import Data, load_data
 from forge_notebook.trainer.device import device_of
-from forge_notebook.trainer.group import Group
+from forge_notebook.trainer.group import Group, kind_of
 from forge_notebook.trainer.hooks import CallbackHook, ProgressCallback, SessionLike
 from forge_notebook.trainer.launch import Launched
 from forge_notebook.trainer.loop import train_session
@@ -181,8 +181,21 @@ class CognateTrainer:
         """Go on from checkpoints, without the models that are done; None: from the first step."""
         self.completed = completed
 
-    def launch(self, processes: int = 2, *, max_restarts: int = 2) -> Launched:
+    def launch(
+        self,
+        processes: int = 2,
+        *,
+        distributed: Literal["ddp", "fsdp"] = "ddp",
+        max_restarts: int = 2,
+    ) -> Launched:
         """Train in `processes` processes of torchrun instead, each with its share of every batch.
+
+        With `ddp` each has a copy of the model. With `fsdp` (torch's FSDP2) each keeps a share of
+        its weights, gradients and optimizer state; it is whole in a process only at the start and
+        for a checkpoint, in main memory. Checkpoints are the same files: a session goes on with any
+        number of processes, in either way or in one, by `CognateTrainer(resume=id)`. `fsdp` takes
+        no `compile`, and `threads="auto"` is each process's share of the cores. Tested on CPUs
+        (gloo); on GPUs each process takes the one of its number (nccl), which is not tested.
 
         The data must come from the configuration (`data=` of the configuration names a file), for
         the processes read it themselves. Returns once the session exists. `max_restarts` is how
@@ -192,17 +205,15 @@ class CognateTrainer:
         """
         if self._given or self._thread is not None:
             raise ConfigError("launch() trains what the configuration names, and nothing started")
-        if self.config.batch_size is None or self.config.batch_size % processes:
-            raise ConfigError(
-                f"batch_size={self.config.batch_size} is not possible with {processes} processes: "
-                f"give a multiple of {processes}"
-            )
+        kind_of(distributed, self.config, processes)
         return Launched(
             self.config,
             name=self.name,
             store=self._store or store_path(),
             processes=processes,
             max_restarts=max_restarts,
+            distributed=distributed,
+            resume=self._resume,
         )
 
     def pause(self) -> None:

@@ -14,6 +14,7 @@ import torch
 from forge_notebook.trainer.config import TrainingConfig
 from forge_notebook.trainer.data import load_data
 from forge_notebook.trainer.metrics import cross_entropy, evaluate
+from forge_notebook.trainer.muon import Muon
 from forge_notebook.trainer.optim import Optimizers, schedule
 from forge_notebook.trainer.presets import build_model
 
@@ -28,6 +29,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01, "weight_decay": 1.0, **FAST, "grokfast_alpha": 0.9,
     },
     "AdamW lr .01 wd 0, GrokFast .98": {"learning_rate": 0.01, "weight_decay": 0.0, **FAST},
+    "Muon lr .3 wd .1": {"optimizer": "muon", "learning_rate": 0.3, "weight_decay": 0.1},
+    "Muon lr .1 wd .3": {"optimizer": "muon", "learning_rate": 0.1, "weight_decay": 0.3},
+    "Muon lr .1 wd 1": {"optimizer": "muon", "learning_rate": 0.1, "weight_decay": 1.0},
 }  # fmt: skip
 
 
@@ -36,6 +40,9 @@ def steps_to_generalize(config: TrainingConfig) -> int | None:
     data = load_data(config)
     model = build_model(config, data, 0)
     optimizers = Optimizers(model, config)
+    if config.optimizer == "muon":  # of all matrices: this net has no hidden ones
+        group = [{"params": list(model.parameters()), "ratio": 1.0}]
+        optimizers.parts = [Muon(group, weight_decay=config.weight_decay or 0.0)]
     for step in range(STEPS + 1):
         if step % EVERY == 0 and evaluate(model, data)["val_accuracy"] >= 0.99:
             return step
@@ -47,10 +54,13 @@ def steps_to_generalize(config: TrainingConfig) -> int | None:
 
 
 def main() -> int:
-    """Run from the command line."""
+    """Run from the command line; arguments are the beginnings of the settings to run."""
+    wanted = tuple(sys.argv[1:]) or ("",)
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
     for name, changes in SETTINGS.items():
+        if not name.startswith(wanted):
+            continue
         found = [
             steps_to_generalize(TrainingConfig.demo("grok", seed=seed, **changes)) for seed in SEEDS
         ]

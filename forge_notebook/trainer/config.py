@@ -43,10 +43,13 @@ class TrainingConfig:
         too.
     preset
         Shape of the models: `tiny`, `cognate-25m` (the published one), `onehot` (not for text).
+        Of the published 25 M parameters the vocabulary of 32,000 tokens is more than half: on bytes
+        there are 9.3 M. The session's `modelParams` are counted.
     variants
         Whether the models differ as published, or by their seed only.
     halting, memory, tied
-        The adaptive core; the slot memory; whether the logits' matrix is the embedding.
+        The adaptive core; the slot memory; whether the logits' matrix is the embedding. The first
+        two are there to be observed: at this size neither is a gain (measured, `trainer/model.py`).
     seed
         Model i uses `seed + 1000 * i`, for weights and data order.
     max_steps
@@ -60,6 +63,7 @@ class TrainingConfig:
     device, precision, compile
         `cpu` or `cuda`; `bf16` computes products and attention of the training in half the bits;
         whether torch.compile makes the forward and backward faster, after a minute of compiling.
+        Tested on CPUs only: no GPU was there to test `cuda` on.
     threads
         Of torch; `auto`: measured at the start, 1 against all cores.
     corpus

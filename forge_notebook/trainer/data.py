@@ -73,7 +73,7 @@ class TextData:
                 raise ConfigError(
                     f"seq_len={seq_len} is not possible: the {name} text has {len(text)} bytes"
                 )
-        self._train_text, self._val_text = train, held_out
+        self._train_text, self.held_out_text = train, held_out
         self._train, self._val = _tensor(train), _tensor(held_out)
         self._order: tuple[tuple[int, int], Tensor] | None = None
 
@@ -111,8 +111,8 @@ class TextData:
     def marks(self) -> dict[str, float]:
         """Bits per held-out byte of compressors that have seen the training text."""
         known = self._train_text[-LONGEST_MARK:]
-        both = known + self._val_text
-        bits = 8 / len(self._val_text)
+        both = known + self.held_out_text
+        bits = 8 / len(self.held_out_text)
         return {
             "zlib": round(bits * (len(zlib.compress(both, 9)) - len(zlib.compress(known, 9))), 3),
             "xz": round(bits * (len(lzma.compress(both)) - len(lzma.compress(known))), 3),
@@ -120,7 +120,7 @@ class TextData:
 
     def fingerprint(self) -> str:
         """Checksums of both texts, and the window."""
-        parts = (self._train_text, self._val_text)
+        parts = (self._train_text, self.held_out_text)
         return f"text-{self.seq_len}-" + "-".join(f"{zlib.crc32(part):08x}" for part in parts)
 
     def _starts(self, seed: int, epoch: int) -> Tensor:

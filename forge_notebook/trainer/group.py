@@ -1,4 +1,4 @@
-"""The processes that train one model together: torch's DDP over the batch, agreed in every step.
+"""The processes that train one model together, by torch's DDP or FSDP2, agreed in every step.
 
 Each process takes its share of the same global batch and sees the same mean loss and gradient, so
 all of them decide alike. The first one alone records, writes checkpoints and hears the viewers.
@@ -14,8 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from forge_notebook.trainer.config import ConfigError
+from forge_notebook.trainer.config import ConfigError, TrainingConfig
 from forge_notebook.trainer.hooks import Command, SessionLike
+from forge_notebook.trainer.shards import shard
 
 T = TypeVar("T")
 
@@ -74,6 +75,34 @@ class Joined(Group):
         dist.broadcast_object_list(held)
         made: T = held[0]
         return made
+
+
+class Sharded(Joined):
+    """Several processes of which each keeps its share of the model (FSDP2), not a copy."""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model itself, spread over the processes."""
+        return shard(model, self.size)
+
+
+KINDS: dict[str, type[Joined]] = {"ddp": Joined, "fsdp": Sharded}
+
+
+def kind_of(distributed: str, config: TrainingConfig, processes: int) -> type[Joined]:
+    """What joins the processes. Raises ConfigError for another name, or what it cannot train."""
+    if distributed not in KINDS:
+        raise ConfigError(
+            f"distributed={distributed!r} is not possible: "
+            f"give one of {', '.join(map(repr, KINDS))}"
+        )
+    if distributed == "fsdp" and config.compile:
+        raise ConfigError("compile=True is not possible with distributed='fsdp': use 'ddp'")
+    if config.batch_size is None or config.batch_size % processes:
+        raise ConfigError(
+            f"batch_size={config.batch_size} is not possible with {processes} processes: "
+            f"give a multiple of {processes}"
+        )
+    return KINDS[distributed]
 
 
 class Heard:

@@ -30,12 +30,22 @@ class Launched:
     """A training in processes of its own."""
 
     def __init__(
-        self, config: TrainingConfig, *, name: str, store: Path, processes: int, max_restarts: int
+        self,
+        config: TrainingConfig,
+        *,
+        name: str,
+        store: Path,
+        processes: int,
+        max_restarts: int,
+        distributed: str = "ddp",
+        resume: str | None = None,
     ) -> None:
         self.store = store
         self._folder = Path(tempfile.mkdtemp(prefix="forge-launch-"))
         job = {"config": config.to_dict(), "name": name, "store": str(store)}
-        (self._folder / "job.json").write_text(json.dumps(job))
+        (self._folder / "job.json").write_text(json.dumps({**job, "distributed": distributed}))
+        if resume is not None:  # as after a restart by torchrun
+            (self._folder / "session").write_text(resume)
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
             f"--nproc-per-node={processes}", f"--max-restarts={max_restarts}",

@@ -17,6 +17,7 @@ from forge_notebook.trainer.optim import CLIP
 from forge_notebook.trainer.presets import parameter_count
 from forge_notebook.trainer.recovery import next_batch, roll_back
 from forge_notebook.trainer.run import ModelRun
+from forge_notebook.trainer.shards import whole
 from forge_notebook.trainer.step import forward_backward
 from forge_notebook.trainer.threads import Threads
 
@@ -93,7 +94,7 @@ def train_model(run: ModelRun, control: Control, threads: Threads) -> None:
             continue
         x, y = batch
         output, loss = forward_backward(run, x, y)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True))
 
         # On a CPU reading two numbers costs 0.4 us; a GPU would wait here for its queue.
         loss_now, run.grad_norm, lr = loss.item(), norm.item(), run.lr

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from forge_notebook.trainer.data import Data
 from forge_notebook.trainer.model import OneHotNet
+from forge_notebook.trainer.shards import whole
 
 TOP_FREQUENCIES = 5
 
@@ -77,7 +78,7 @@ def evaluate(model: nn.Module, data: Data) -> dict[str, float]:
 def operand_embedding(model: nn.Module) -> Tensor:
     """The rows, one for each number, by which a model reads its (first) operand."""
     found: Tensor = model.left if isinstance(model, OneHotNet) else model.embedding  # type: ignore[assignment]
-    return found.detach()
+    return whole(found.detach())  # type: ignore[no-any-return]
 
 
 def fourier_concentration(embedding: Tensor, top: int = TOP_FREQUENCIES) -> float:
@@ -95,4 +96,4 @@ def fourier_concentration(embedding: Tensor, top: int = TOP_FREQUENCIES) -> floa
 @torch.no_grad()
 def weight_norm(model: nn.Module) -> float:
     """Euclidean norm of all parameters."""
-    return float(torch.nn.utils.get_total_norm(list(model.parameters()), foreach=True))
+    return float(whole(torch.nn.utils.get_total_norm(list(model.parameters()), foreach=True)))

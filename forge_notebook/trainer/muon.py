@@ -16,11 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forge_notebook.trainer.shards import part, whole
+
 Parts = tuple[list[Tensor], list[Tensor], list[Tensor]]  # parameters, gradients, momentum buffers
 
 
 class Muon(torch.optim.Muon):
-    """Drop-in for torch.optim.Muon: same arguments, same state."""
+    """Drop-in for torch.optim.Muon: same arguments, same state. It uses up the gradients.
+
+    The matrices of a sharded model are gathered, and orthogonalized in every process.
+    """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -36,17 +41,17 @@ class Muon(torch.optim.Muon):
                 continue
             momentum, lr = group["momentum"], group["lr"]
             torch._foreach_lerp_(buffers, grads, 1 - momentum)
-            updates = list(torch._foreach_lerp(grads, buffers, momentum))
+            torch._foreach_lerp_(grads, buffers, momentum)  # no DTensor has the other one
             torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
             for indices in _by_shape(parameters):
-                stacked = torch.stack([updates[i] for i in indices])
+                stacked = torch.stack([whole(grads[i]) for i in indices])
                 turned = orthogonalize(
                     stacked, group["ns_coefficients"], group["ns_steps"], group["eps"]
                 )
                 rows, columns = parameters[indices[0]].shape
                 rate = lr * max(1, rows / columns) ** 0.5  # torch's adjust_lr_fn "original"
                 for i, update in zip(indices, turned, strict=True):
-                    parameters[i].add_(update, alpha=-rate)
+                    parameters[i].add_(part(update, parameters[i]), alpha=-rate)
 
 
 @cache

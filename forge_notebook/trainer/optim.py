@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from forge_notebook.trainer.config import TrainingConfig
 from forge_notebook.trainer.muon import Muon
+from forge_notebook.trainer.shards import load_optimizer, part
 
 MUON_RATIO = 20 / 3  # Muon 0.02 beside AdamW 0.003: best of the grid on text
 HALT_RATIO = 0.1  # slower than the block it judges; at 1 the core collapses to one step by step 80
@@ -68,30 +69,30 @@ class Optimizers:
         """Apply the gradients, which must be finite."""
         if self.filter is not None:
             self.filter.apply()
-        for part in self.parts:
-            for group in part.param_groups:
+        for optimizer in self.parts:
+            for group in optimizer.param_groups:
                 group["lr"] = lr * group["ratio"]
-            part.step()
+            optimizer.step()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
+        for optimizer in self.parts:
+            optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a checkpoint needs."""
         average = None if self.filter is None else self.filter.average
-        return {"parts": [part.state_dict() for part in self.parts], "filter": average}
+        return {"parts": [one.state_dict() for one in self.parts], "filter": average}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        for part, saved in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(saved)
+        for optimizer, saved in zip(self.parts, state["parts"], strict=True):
+            load_optimizer(optimizer, saved)
         if self.filter is not None:
-            average, parameters = state["filter"], self.filter.parameters
-            devices = [parameter.device for parameter in parameters if parameter.requires_grad]
+            average = state["filter"]
+            parameters = [p for p in self.filter.parameters if p.requires_grad]
             self.filter.average = average and [
-                part.to(device) for part, device in zip(average, devices, strict=False)
+                part(value, p) for value, p in zip(average, parameters, strict=False)
             ]
 
 

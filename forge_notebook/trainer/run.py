@@ -23,6 +23,7 @@ from forge_notebook.trainer.metrics import evaluate, weight_norm
 from forge_notebook.trainer.model import Output
 from forge_notebook.trainer.optim import Optimizers, schedule
 from forge_notebook.trainer.presets import build_model, model_name, model_seed
+from forge_notebook.trainer.shards import load_model, whole
 
 
 def steps_per_model(config: TrainingConfig, data: Data) -> int:
@@ -77,7 +78,8 @@ class ModelRun:
     def __post_init__(self) -> None:
         self.device = device_of(self.config)
         self.model = build_model(self.config, self.data, self.index).to(self.device)
-        self.optimizers = Optimizers(self.model, self.config)
+        self.forward = forward_of(self.group.wrap(self.model), self.config)
+        self.optimizers = Optimizers(self.model, self.config)  # of what the group made of it
         self.learning_rate = self.config.learning_rate
         self.seed = model_seed(self.config, self.index)
         self.name = model_name(self.config, self.index)
@@ -85,7 +87,6 @@ class ModelRun:
         folder = self.session.folder / "checkpoints" / f"model-{self.index}"
         self.checkpoints = Checkpoints(folder)
         self.guard = Guard(self.data.classes)
-        self.forward = forward_of(self.group.wrap(self.model), self.config)
         self._saving: Future[Written] | None = None
         self._saving_step = 0
 
@@ -138,13 +139,14 @@ class ModelRun:
 
         A disk that cannot take it costs an alert, never the training.
         """
-        if self.group.rank:
-            return None
         self.collect(wait=True)
         best = self.val_loss < self.best_val_loss
         self.best_val_loss = min(self.val_loss, self.best_val_loss)
+        state = self._state()  # by all processes: each has its shards
+        if self.group.rank:
+            return None
         self._saving_step = self.step
-        self._saving = self.checkpoints.save_soon(self.step, self._state(), best=best)
+        self._saving = self.checkpoints.save_soon(self.step, state, best=best)
         return self.collect(wait=True) if wait else None
 
     def collect(self, *, wait: bool = False) -> Path | None:
@@ -166,7 +168,7 @@ class ModelRun:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a checkpoint's weights and step; the data goes on where it is."""
-        self.model.load_state_dict(state["model"])
+        load_model(self.model, state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
         self.step = state["step"]
         self.meter = Meter()
@@ -175,7 +177,7 @@ class ModelRun:
     def start_over(self) -> None:
         """Go back to the first weights."""
         first = build_model(self.config, self.data, self.index)
-        self.model.load_state_dict(first.state_dict())
+        load_model(self.model, first.state_dict())
         self.optimizers = Optimizers(self.model, self.config)
         self.step = 0
         self.meter = Meter()
@@ -213,8 +215,8 @@ class ModelRun:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
-            "optimizers": self.optimizers.state_dict(),
+            "model": whole(self.model.state_dict()),
+            "optimizers": whole(self.optimizers.state_dict()),
             "step": self.step,
             "position": self.position,  # with the seed, the whole state of the data
             "seed": self.seed,

@@ -143,13 +143,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=36, help="of each kind")
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
     kinds: dict[str, list[Curve]] = {}
     for kind in args.kinds:
         for index in range(args.runs):
-            curve = run(kind, MODULI[index % len(MODULI)], FIRST_SEED + index)
+            curve = run(kind, MODULI[index % len(MODULI)], args.first_seed + index)
             kinds.setdefault(kind, []).append(curve)
             ends = f"onset {curve.onset}, done {curve.done}"
             print(f"{kind} {index + 1}/{args.runs}: {ends}", file=sys.stderr, flush=True)

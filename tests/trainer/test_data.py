@@ -29,7 +29,7 @@ def test_training_pairs_and_held_out_pairs_are_all_pairs_once() -> None:
 
 
 def test_held_out_text_is_not_in_the_training_text(docs: TextData) -> None:
-    train, held = docs._train_text, docs._val_text
+    train, held = docs._train_text, docs.held_out_text
     length = 120
     seen = {train[at : at + length] for at in range(len(train) - length)}
     repeated = sum(held[at : at + length] in seen for at in range(len(held) - length))

@@ -1,6 +1,7 @@
 """One model over two real processes (gloo), beside one process at the same global batch."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -26,15 +27,24 @@ def curve(session_id: str, store: Path, name: str) -> list[float]:
     return found
 
 
-def final(store: Path, session_id: str) -> dict[str, torch.Tensor]:
+def final(store: Path, session_id: str) -> dict[str, Any]:
     (newest,) = (store / session_id).glob("checkpoints/model-0/step-000000024.zip")
-    model: dict[str, torch.Tensor] = load(newest)["model"]
-    return model
+    return load(newest)
 
 
-def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
+def stop_at(trainer: CognateTrainer, step: int) -> None:
+    def stop(metrics: dict[str, Any]) -> None:
+        if metrics["currentStep"] == step:
+            trainer.stop()
+
+    trainer.set_progress_callback(stop)
+
+
+@pytest.mark.parametrize("distributed", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+def test_two_processes_give_the_curve_of_one(tmp_path: Path, distributed: Any) -> None:
     one = CognateTrainer(CONFIG, store=tmp_path).fit().session.id
-    launched = CognateTrainer(CONFIG, store=tmp_path).launch(processes=2)
+    trainer = CognateTrainer(CONFIG, store=tmp_path)
+    launched = trainer.launch(processes=2, distributed=distributed)
     assert launched.wait(100) == "completed"
     for name in ("loss", "val_loss", "grad_norm", "surprise"):
         ours, theirs = (curve(i, tmp_path, name) for i in (launched.session_id, one))
@@ -42,11 +52,50 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
     assert forge.load(launched.session_id, store=tmp_path).metrics is not None
 
 
+def test_what_one_process_began_goes_on_in_shards(tmp_path: Path) -> None:
+    config = {**CONFIG, "optimizer": "adamw", "grokfast": True, "grokfast_lambda": 0.1}
+    undisturbed = CognateTrainer(config, store=tmp_path).fit().session.id
+    began = CognateTrainer(config, store=tmp_path)
+    stop_at(began, 9)
+    assert began.fit().status == "stopped"
+    session_id = began.session.id
+    trainer = CognateTrainer(resume=session_id, store=tmp_path)
+    launched = trainer.launch(processes=2, distributed="fsdp")
+    assert launched.session_id == session_id
+    assert launched.wait(100) == "completed"
+    for name in ("loss", "val_loss", "grad_norm"):
+        ours, theirs = (curve(i, tmp_path, name) for i in (session_id, undisturbed))
+        assert ours == pytest.approx(theirs, rel=1e-4), name
+    after, expected = (final(tmp_path, i) for i in (session_id, undisturbed))
+    for part in ("model", "optimizers"):
+        assert_same(after[part], expected[part])
+
+
+def assert_same(ours: Any, theirs: Any) -> None:
+    if isinstance(theirs, torch.Tensor):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    elif isinstance(theirs, dict):
+        assert set(ours) == set(theirs)
+        for key in theirs:
+            assert_same(ours[key], theirs[key])
+    elif isinstance(theirs, list | tuple):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert_same(one, other)
+    else:
+        assert ours == theirs
+
+
 @pytest.mark.slow  # torchrun restarts the worker in seconds, or, seen once, not within a minute
-def test_killed_process_is_started_again_from_the_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("distributed", ["ddp", "fsdp"])
+def test_killed_process_is_started_again_from_the_checkpoint(
+    tmp_path: Path, distributed: Any
+) -> None:
     config: dict[str, Any] = {**CONFIG, "max_steps": 3000, "epochs": 10_000, "batch_size": 2}
     config |= {"eval_interval": 3000, "progress_update_interval": 20}
-    launched = CognateTrainer(config, store=tmp_path).launch(processes=2, max_restarts=1)
+    trainer = CognateTrainer(config, store=tmp_path)
+    launched = trainer.launch(processes=2, max_restarts=1, distributed=distributed)
     folder = tmp_path / launched.session_id
     deadline = time.monotonic() + 60
     while not list(folder.glob("checkpoints/model-0/step-00000001*.zip")):
@@ -63,11 +112,33 @@ def test_killed_process_is_started_again_from_the_checkpoint(tmp_path: Path) -> 
         mark["event"] for mark in forge.load(launched.session_id, store=tmp_path).status["marks"]
     ]
     assert "resumed" in marks
+    frame = forge.load(launched.session_id, store=tmp_path).to_pandas()
+    alone = CognateTrainer(resume=launched.session_id, store=tmp_path)
+    stop_at(alone, int(frame.step.max()) // 20 * 20 + 40)
+    assert alone.fit().status == "stopped"
+    after = forge.load(launched.session_id, store=tmp_path).to_pandas().iloc[len(frame) :]
+    assert after.step.min() > frame.step.max()
+    assert after.loss.mean() == pytest.approx(frame.loss[frame.loss.notna()].iloc[-1], rel=0.3)
 
 
 def test_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     trainer = CognateTrainer({**CONFIG, "batch_size": 5}, store=tmp_path)
     with pytest.raises(ConfigError, match="give a multiple of 2"):
         trainer.launch(processes=2)
+    trainer = CognateTrainer({**CONFIG, "batch_size": None, "task": "modular"}, store=tmp_path)
+    with pytest.raises(ConfigError, match="batch_size=None is not possible with 3 processes"):
+        trainer.launch(processes=3)
     with pytest.raises(ConfigError, match="what the configuration names"):
         CognateTrainer(CONFIG, store=tmp_path, data="text " * 1000).launch()
+
+
+def test_way_of_sharing_that_is_not_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)  # a compiler
+    with pytest.raises(ConfigError, match=r"distributed='zero' .* one of 'ddp', 'fsdp'"):
+        CognateTrainer(CONFIG, store=tmp_path).launch(distributed="zero")  # type: ignore[arg-type]
+    trainer = CognateTrainer({**CONFIG, "compile": True}, store=tmp_path)
+    with pytest.raises(ConfigError, match=r"compile=True .* distributed='fsdp': use 'ddp'"):
+        trainer.launch(distributed="fsdp")
+    assert not list(tmp_path.iterdir())

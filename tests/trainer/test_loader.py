@@ -71,7 +71,7 @@ def test_folder_is_read_in_order_without_what_is_no_text(tmp_path: Path) -> None
     data = load_data(TrainingConfig(data=str(tmp_path), seq_len=16, batch_size=1))
     assert isinstance(data, TextData)
     assert set(data._train_text) == set(b"a")
-    assert set(data._val_text) == set(b"b")
+    assert set(data.held_out_text) == set(b"b")
     empty = tmp_path / "a" / "empty"
     empty.mkdir()
     with pytest.raises(ConfigError, match="no text file"):

@@ -6,6 +6,7 @@ import torch
 from forge_notebook.trainer.bank import BankMemory
 from forge_notebook.trainer.config import TrainingConfig
 from forge_notebook.trainer.data import load_data
+from forge_notebook.trainer.loader import LoaderData
 from forge_notebook.trainer.memory import LinearMemory
 from forge_notebook.trainer.metrics import cross_entropy
 from forge_notebook.trainer.model import AdaptiveCore, Cognate, Shape, initialize, rotate
@@ -49,6 +50,13 @@ def test_parameters_are_counted_and_every_one_gets_a_gradient(
         p.numel() for part in optimizers.parts for g in part.param_groups for p in g["params"]
     )
     assert optimized == count
+
+
+def test_published_shape_has_its_parameters_with_the_published_vocabulary() -> None:
+    batch = [(torch.zeros(1, 16, dtype=torch.long), torch.zeros(1, 16, dtype=torch.long))]
+    config = replace(TEXT, preset="cognate-25m")
+    count = parameter_count(build_model(config, LoaderData(batch, batch, classes=32_000), 0))
+    assert count == 22_975_058
 
 
 def bank(slots: int = 8) -> BankMemory:
