@@ -62,14 +62,14 @@ class SioClient:
 
     # Out
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch) -> int:
         """Send the messages by the transport of the moment."""
         if self.closed:
-            return
+            return 0
         if self.socket is not None:
-            self.socket.outlet.write(batch.form(engineio.event_frames))
-        else:
-            self._enqueue(batch.form(engineio.event_packets))
+            return self.socket.outlet.write(batch.form(engineio.event_frames))
+        self._enqueue(batch.form(engineio.event_packets))
+        return self._queued
 
     def backlog(self) -> int:
         """What waits: in the queue of a polling client, in the buffer of a WebSocket."""

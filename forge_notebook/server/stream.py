@@ -92,9 +92,9 @@ class StreamHandler(SocketHandler):
         elif not self._stalled:
             self.send(Batch([(HEARTBEAT, {"time": round(time.time(), 3)})]))
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch) -> int:
         """Send the messages; on a closed socket nothing happens, ``on_close`` tidies up."""
-        self._outlet.write(batch.form(event_frames))
+        return self._outlet.write(batch.form(event_frames))
 
     def backlog(self) -> int:
         """Bytes that wait for this viewer's network."""
