@@ -7,7 +7,7 @@ import math
 import time
 from typing import Any, TypeVar
 
-from jupyter_server.base.handlers import APIHandler
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from tornado import web
 
 from forge_notebook.core.control import CommandRefused
@@ -20,7 +20,8 @@ from forge_notebook.core.errors import (
 )
 from forge_notebook.core.tokens import BadToken, QuotaExceeded, TokenRefused, UnknownToken
 from forge_notebook.core.wire import dumps
-from forge_notebook.server.hub import Hub, TooManyViewers
+from forge_notebook.server.crowd import TooManyOfClient, TooManyViewers
+from forge_notebook.server.hub import Hub
 from forge_notebook.server.rate import Rates
 
 RESOURCE = "forge_notebook"  # what Jupyter's authorizer is asked about
@@ -36,6 +37,7 @@ _STATUS = {
     SessionBusy: 409,
     CommandRefused: 409,
     TooManyViewers: 503,
+    TooManyOfClient: 429,
     BadToken: 400,
     UnknownToken: 404,
     TokenRefused: 403,
@@ -74,10 +76,8 @@ class ForgeHandler(APIHandler):
             raise web.HTTPError(429, "at most %g requests per second", rates.hz)
 
     def client(self) -> str:
-        """Whose requests count together: an address, and there a user who logged in. Jupyter makes
-        up a new name for each request with its one token."""
-        user = "" if self.token_authenticated else getattr(self.current_user, "username", "")
-        return f"{self.request.remote_ip} {user}"
+        """Whose requests count together."""
+        return client_of(self)
 
     def answer(self, data: Any, status: int = 200) -> None:
         """Finish with the data in SPEC's envelope."""
@@ -149,6 +149,13 @@ class ForgeHandler(APIHandler):
         if not isinstance(value, dict):
             raise web.HTTPError(400, "the body must be a JSON object")
         return value
+
+
+def client_of(handler: JupyterHandler) -> str:
+    """Whose requests and sockets count together: an address, and there a user who logged in.
+    Jupyter makes up a new name for each request with its one token."""
+    user = "" if handler.token_authenticated else getattr(handler.current_user, "username", "")
+    return f"{handler.request.remote_ip} {user}"
 
 
 def _unimplemented(verb: Any) -> bool:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from forge_notebook.core.catalog import Catalog
-from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.follower import Follower, replay_rows
 from forge_notebook.core.wire import Message
+from forge_notebook.server.crowd import Crowd
 from forge_notebook.server.feed import MAX_BACKLOG, Feed
 from forge_notebook.server.lists import SessionLists, deleted
 from forge_notebook.server.pulse import Pulse
@@ -35,21 +35,21 @@ AT_ONCE = 16  # viewers told between two looks at the clock
 REST = 0.25  # of the time that telling everybody took: the loop is never ours alone
 
 
-class TooManyViewers(ForgeError, RuntimeError):
-    """The configured number of viewers is connected."""
-
-    code = "too_many_viewers"
-
-
 class Hub:
     """Follows the sessions that somebody watches and tells everybody who does."""
 
-    def __init__(self, store: Path, *, rate_hz: float = 10.0, max_viewers: int = 20_000) -> None:
+    def __init__(
+        self,
+        store: Path,
+        *,
+        rate_hz: float = 10.0,
+        max_viewers: int = 20_000,
+        max_client_viewers: int | None = None,
+    ) -> None:
         self.catalog = Catalog(store)
         self.rate_hz = rate_hz
-        self.max_viewers = max_viewers
+        self.crowd = Crowd(max_viewers, max_client_viewers)
         self.messages_sent = 0
-        self.waiting = 0  # long polls
         self.pulse = Pulse()
         self._feeds: dict[str, Feed] = {}
         self._loading: dict[str, asyncio.Task[Feed]] = {}
@@ -136,25 +136,23 @@ class Hub:
         for feed in self._feeds.values():
             feed.remove(viewer)
 
-    def admit(self) -> None:
-        """Raises TooManyViewers where the configured number already watches."""
-        if len(self.pulse) + self.waiting >= self.max_viewers:
-            raise TooManyViewers(f"{self.max_viewers} viewers are connected; no more are taken")
-
-    async def poll(self, session_id: str, after: int, wait_s: float) -> tuple[int, list[Message]]:
-        """The messages after a cursor; waits for one where there is none yet."""
+    async def poll(
+        self, session_id: str, after: int, wait_s: float, client: str
+    ) -> tuple[int, list[Message]]:
+        """The messages after a cursor; waits for one where there is none yet. Raises
+        TooManyViewers, TooManyOfClient."""
         feed = await self.feed(session_id, polling=True)
         feed.last_polled = time.monotonic()
         seq, messages = feed.polled(after)
         if wait_s <= 0 or (messages and not feed.silent(after)):
             return seq, messages
-        self.admit()
-        self.waiting += 1
+        self.crowd.admit(client)
+        self.crowd.enter(client)
         try:
             # Told once a second of an interrupted session, and not in a tight loop.
             await feed.wait(min(wait_s, ALIVE_S) if messages else wait_s)
         finally:
-            self.waiting -= 1
+            self.crowd.leave(client)
             feed.last_polled = time.monotonic()
         return feed.polled(after)
 
@@ -193,7 +191,7 @@ class Hub:
         """What the health endpoint reports."""
         return {
             "sessionsInMemory": len(self._feeds),
-            "viewers": len(self.pulse) + self.waiting,
+            "viewers": len(self.crowd),
             "subscriptions": len(self._lists)
             + sum(len(f.live) + len(f.behind) for f in self._feeds.values()),
             "messagesSent": self.messages_sent,

@@ -189,7 +189,7 @@ async def test_a_viewer_that_asks_without_reading_is_made_to_wait(
 async def test_viewers_above_the_limit_are_refused(
     connect: Connect, hub: Hub, jp_fetch: Connect
 ) -> None:
-    hub.max_viewers = 1
+    hub.crowd.most = 1
     await connect()
     with pytest.raises(Exception, match="503"):
         await connect()
