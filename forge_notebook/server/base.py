@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from types import TracebackType
 from typing import Any, TypeVar
 
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
@@ -56,7 +57,26 @@ _CODE = {
 }
 
 
-class ForgeHandler(APIHandler):
+class Discreet(JupyterHandler):
+    """Logs what went wrong without the query: a token may stand there."""
+
+    def _request_summary(self) -> str:
+        return f"{self.request.method} {self.request.path} ({self.request.remote_ip})"
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """As Tornado does, which would also print the whole request where it was a mistake."""
+        if isinstance(value, web.HTTPError):
+            super().log_exception(typ, value, tb)
+        else:
+            self.log.error("Uncaught exception %s", self._request_summary(), exc_info=value)
+
+
+class ForgeHandler(Discreet, APIHandler):
     """A handler that answers ``{success, data}`` or ``{success: false, error}``."""
 
     auth_resource = RESOURCE

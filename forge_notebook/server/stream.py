@@ -6,14 +6,13 @@ import time
 from typing import Any
 
 from jupyter_server.auth.decorator import ws_authenticated
-from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.websocket import WebSocketHandler
 
 from forge_notebook.core.wire import HEARTBEAT
-from forge_notebook.server.base import RESOURCE, client_of
+from forge_notebook.server.base import RESOURCE, Discreet, client_of
 from forge_notebook.server.conversation import MAX_MESSAGE, BadMessage, Conversation, parse
 from forge_notebook.server.crowd import TooManyOfClient, TooManyViewers
 from forge_notebook.server.frames import Outlet, event_frames
@@ -23,7 +22,7 @@ from forge_notebook.server.viewer import Batch
 STALLED_BEATS = 4  # a viewer that took nothing for a minute is gone, or will come back by itself
 
 
-class SocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
+class SocketHandler(WebSocketMixin, WebSocketHandler, Discreet):
     """A WebSocket of ours: Jupyter's authentication, no deflate, none of the mixin's timers."""
 
     auth_resource = RESOURCE

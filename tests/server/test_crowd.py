@@ -11,6 +11,7 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from forge_notebook.core.tokens import TokenBook
 from forge_notebook.recording import Session
 from forge_notebook.server.crowd import Crowd, TooManyOfClient, TooManyViewers
 from forge_notebook.server.hub import Hub
@@ -77,6 +78,22 @@ async def test_sockets_of_one_client_above_the_limit_are_refused_with_a_reason(
     for client in open_ones:
         client.close()
     session.finish()
+
+
+async def test_each_ingest_token_has_a_rate_of_its_own(
+    jp_serverapp: Any, door: Door, hub: Hub
+) -> None:
+    jp_serverapp.web_app.settings["forge_rates"].hz = 0.1  # ten seconds' worth is one request
+    book = TokenBook(hub.catalog.store)
+    codes = []
+    for headers in [{"Authorization": f"token {book.mint(name)[1]}"} for name in ("a", "b")]:
+        for _ in range(2):
+            url = f"{door.url}api/training/log/mine"
+            request = HTTPRequest(url, method="PUT", headers=headers, body=b"")
+            client = AsyncHTTPClient(force_instance=True)
+            codes.append((await client.fetch(request, raise_error=False)).code)
+    assert [code == 429 for code in codes] == [False, True, False, True]
+    assert (await door.ask("api/training/health", token(jp_serverapp))).code == 200
 
 
 async def test_a_hundred_tabs_and_a_crowd_of_users_behind_one_proxy_come_in(hub: Hub) -> None:
