@@ -25,12 +25,14 @@ from forge_notebook.bench import Row
 from forge_notebook.cli._jupyter import jupyter_server
 from forge_notebook.recording import Session
 
+MANY = {"ForgeNotebookApp": {"max_client_viewers": 20_000}}  # all of them are one client
+
 
 def channels(count: int, *, quick: bool) -> list[Row]:
     """ms of a ``kernel_info`` round trip over a real kernel's WebSocket, while ``count`` viewers of
     the same server are told ten updates a second, beside the same with no viewer."""
     times = 20 if quick else 100
-    with tempfile.TemporaryDirectory() as store, jupyter_server(Path(store)) as server:
+    with tempfile.TemporaryDirectory() as store, jupyter_server(Path(store), MANY) as server:
         port = int(server.url.rsplit(":", 1)[1].strip("/"))
         kernel = server.request("POST", "api/kernels", {})["id"]
         alone = asyncio.run(_round_trips(port, server.token, kernel, times))

@@ -2,7 +2,7 @@
 
 usage: python -m forge_notebook.bench.fanout_servers VARIANT
 Prints its port; answers each line on stdin with its CPU seconds, its resident KB, and the longest
-time in ms that its event loop was held since the last line.
+time in ms that its event loop was held since the last line. Updates begin with the first line.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 TICK_S = 0.1
+LOOK_S = 0.005
 # As long as one progress_update of ours with one loss.
 UPDATE = {"event": "progress_update", "data": {"sessionId": "bench", "padding": "x" * 700}}
 held_ms = 0.0
+going = threading.Event()  # set by the first line on stdin: then the viewers are there
 _answers = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # some servers greet the world there
 
@@ -35,6 +37,7 @@ def answer_stdin() -> None:
     """Report cost to the parent; end with it."""
     global held_ms
     for _ in sys.stdin:
+        going.set()
         with open("/proc/self/statm") as statm:
             resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
         print(json.dumps([time.process_time(), resident, held_ms]), file=_answers)
@@ -47,8 +50,8 @@ async def watch_loop() -> None:
     global held_ms
     while True:
         began = time.monotonic()
-        await asyncio.sleep(0.002)
-        held_ms = max(held_ms, (time.monotonic() - began - 0.002) * 1000)
+        await asyncio.sleep(LOOK_S)
+        held_ms = max(held_ms, (time.monotonic() - began - LOOK_S) * 1000)
 
 
 def ours() -> tornado.web.Application:
@@ -81,7 +84,8 @@ def bare(broadcast: Broadcast) -> tornado.web.Application:
         text = json.dumps(UPDATE).encode()
         while True:
             await asyncio.sleep(TICK_S)
-            broadcast(viewers, text)
+            if going.is_set():
+                broadcast(viewers, text)
 
     tornado.ioloop.IOLoop.current().add_callback(tick)
     return tornado.web.Application([("/api/training/stream", Handler)])
@@ -112,7 +116,8 @@ def python_socketio() -> tornado.web.Application:
     async def tick() -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            await server.emit(UPDATE["event"], UPDATE["data"])
+            if going.is_set():
+                await server.emit(UPDATE["event"], UPDATE["data"])
 
     tornado.ioloop.IOLoop.current().add_callback(tick)
     return tornado.web.Application([("/socket.io/", socketio.get_tornado_handler(server))])
@@ -130,6 +135,7 @@ def flask_socketio() -> None:
     listener.close()
 
     def tick() -> None:
+        going.wait()
         while True:
             server.sleep(TICK_S)
             server.emit(UPDATE["event"], UPDATE["data"])

@@ -26,7 +26,7 @@ def browser() -> str:
 
 def server(store: Path) -> AbstractContextManager[Server]:
     """JupyterLab on the given store."""
-    return jupyter_server(store, "--LabApp.expose_app_in_browser=True")
+    return jupyter_server(store, {"LabApp": {"expose_app_in_browser": True}})
 
 
 @contextmanager

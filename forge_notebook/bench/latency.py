@@ -67,7 +67,7 @@ def _client(quick: bool) -> list[Row]:
     """ms from ``log()`` in one process to the message in another's hands, at 10 Hz."""
     with tempfile.TemporaryDirectory() as store:
         session = Session("bench", store=store)
-        found = asyncio.run(_received(session, store, 30 if quick else 300))
+        found = asyncio.run(_received(session, store, 30 if quick else 200))
         session.finish()
     found.sort()
     return [

@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +45,13 @@ class Endpoint:
 class Server(Endpoint):
     """A Jupyter server on a free loopback port. Its token is in its files, never printed."""
 
-    def __init__(self, folder: Path, store: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, store: Path, more: Mapping[str, Any] | None = None) -> None:
         super().__init__(f"http://127.0.0.1:{_free_port()}/", secrets.token_hex(24))
         self.runtime = folder / "runtime"
         self._log = folder / "server.log"
         config = folder / "config.json"
         config.touch(mode=0o600)  # not on the command line, which every user can read
-        config.write_text(json.dumps({"IdentityProvider": {"token": self.token}}))
+        config.write_text(json.dumps({"IdentityProvider": {"token": self.token}, **(more or {})}))
         port = urllib.parse.urlsplit(self.url).port
         self._command = [
             sys.executable, "-m", "jupyter_server", f"--config={config}", "--no-browser",
@@ -59,7 +59,7 @@ class Server(Endpoint):
             "--ServerApp.jpserver_extensions={'forge_notebook': True}", "--allow-root",
             f"--ServerApp.root_dir={folder}",
             # The login page lands on our page, not on Jupyter's list of files.
-            "--ServerApp.default_url=/forge", *arguments,
+            "--ServerApp.default_url=/forge",
         ]  # fmt: skip
         self._environment = {
             **os.environ, "JUPYTER_RUNTIME_DIR": str(self.runtime), "FORGE_STORE": str(store),
@@ -110,10 +110,10 @@ class Server(Endpoint):
 
 
 @contextmanager
-def jupyter_server(store: Path, *arguments: str) -> Iterator[Server]:
-    """A running server on the given store, started with further arguments."""
+def jupyter_server(store: Path, more: Mapping[str, Any] | None = None) -> Iterator[Server]:
+    """A running server on the given store; ``more``: of its config file."""
     with tempfile.TemporaryDirectory(prefix="forge-server-") as folder:
-        server = Server(Path(folder), store, *arguments)
+        server = Server(Path(folder), store, more)
         server.start()
         try:
             yield server

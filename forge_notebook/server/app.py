@@ -38,6 +38,12 @@ class ForgeNotebookApp(ExtensionApp):
     max_viewers = Integer(
         20_000, min=1, help="Sockets and waiting polls at the same time; above, 503."
     ).tag(config=True)
+    max_client_viewers = Integer(
+        1000,
+        min=1,
+        help="Of these, sockets and waiting polls of one client; above, 429. A client is what "
+        "max_http_hz says.",
+    ).tag(config=True)
     max_requests_hz = Float(
         20.0, min=0.1, help="Requests per second and socket, after a burst; above, they wait."
     ).tag(config=True)
@@ -85,7 +91,10 @@ class ForgeNotebookApp(ExtensionApp):
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ["FORGE_STORE"] = str(store)
         self.settings["forge_hub"] = Hub(
-            store, rate_hz=self.max_update_hz, max_viewers=self.max_viewers
+            store,
+            rate_hz=self.max_update_hz,
+            max_viewers=self.max_viewers,
+            max_client_viewers=self.max_client_viewers,
         )
         self.settings["forge_limits"] = Limits(
             requests_hz=self.max_requests_hz, subscriptions=self.max_subscriptions

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from types import TracebackType
 from typing import Any, TypeVar
 
-from jupyter_server.base.handlers import APIHandler
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from tornado import web
 
 from forge_notebook.core.control import CommandRefused
@@ -20,7 +21,8 @@ from forge_notebook.core.errors import (
 )
 from forge_notebook.core.tokens import BadToken, QuotaExceeded, TokenRefused, UnknownToken
 from forge_notebook.core.wire import dumps
-from forge_notebook.server.hub import Hub, TooManyViewers
+from forge_notebook.server.crowd import TooManyOfClient, TooManyViewers
+from forge_notebook.server.hub import Hub
 from forge_notebook.server.rate import Rates
 
 RESOURCE = "forge_notebook"  # what Jupyter's authorizer is asked about
@@ -36,6 +38,7 @@ _STATUS = {
     SessionBusy: 409,
     CommandRefused: 409,
     TooManyViewers: 503,
+    TooManyOfClient: 429,
     BadToken: 400,
     UnknownToken: 404,
     TokenRefused: 403,
@@ -54,7 +57,26 @@ _CODE = {
 }
 
 
-class ForgeHandler(APIHandler):
+class Discreet(JupyterHandler):
+    """Logs what went wrong without the query: a token may stand there."""
+
+    def _request_summary(self) -> str:
+        return f"{self.request.method} {self.request.path} ({self.request.remote_ip})"
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """As Tornado does, which would also print the whole request where it was a mistake."""
+        if isinstance(value, web.HTTPError):
+            super().log_exception(typ, value, tb)
+        else:
+            self.log.error("Uncaught exception %s", self._request_summary(), exc_info=value)
+
+
+class ForgeHandler(Discreet, APIHandler):
     """A handler that answers ``{success, data}`` or ``{success: false, error}``."""
 
     auth_resource = RESOURCE
@@ -74,10 +96,8 @@ class ForgeHandler(APIHandler):
             raise web.HTTPError(429, "at most %g requests per second", rates.hz)
 
     def client(self) -> str:
-        """Whose requests count together: an address, and there a user who logged in. Jupyter makes
-        up a new name for each request with its one token."""
-        user = "" if self.token_authenticated else getattr(self.current_user, "username", "")
-        return f"{self.request.remote_ip} {user}"
+        """Whose requests count together."""
+        return client_of(self)
 
     def answer(self, data: Any, status: int = 200) -> None:
         """Finish with the data in SPEC's envelope."""
@@ -149,6 +169,13 @@ class ForgeHandler(APIHandler):
         if not isinstance(value, dict):
             raise web.HTTPError(400, "the body must be a JSON object")
         return value
+
+
+def client_of(handler: JupyterHandler) -> str:
+    """Whose requests and sockets count together: an address, and there a user who logged in.
+    Jupyter makes up a new name for each request with its one token."""
+    user = "" if handler.token_authenticated else getattr(handler.current_user, "username", "")
+    return f"{handler.request.remote_ip} {user}"
 
 
 def _unimplemented(verb: Any) -> bool:

@@ -13,7 +13,8 @@ from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.throttle import Throttle
 from forge_notebook.core.wire import ERROR, SESSION_HISTORY
 from forge_notebook.server.base import MAX_SEQ, integer
-from forge_notebook.server.hub import MAX_BACKLOG, Hub
+from forge_notebook.server.feed import MAX_BACKLOG
+from forge_notebook.server.hub import Hub
 from forge_notebook.server.sessions import MAX_ROWS
 from forge_notebook.server.viewer import Batch, Viewer
 

@@ -12,6 +12,7 @@ from forge_notebook.core.wire import SESSION_STATUS, Message
 from forge_notebook.server.viewer import Batch, Viewer
 
 POLLING_S = 2.0
+MAX_BACKLOG = 256 * 1024  # bytes waiting for one slow viewer; above, it skips and catches up later
 CATCH_UP_RECORDS = 2000  # a viewer that fell behind gets so many at a time: its memory is bounded
 
 
@@ -21,7 +22,9 @@ class Feed:
     def __init__(self, follower: Follower, rate_hz: float) -> None:
         self.follower = follower
         self.throttle = Throttle(rate_hz)
-        self.cursors: dict[Viewer, int] = {}
+        self.live: dict[Viewer, None] = {}  # who was told everything up to the follower's ``sent``
+        self.untold: dict[Viewer, None] = {}  # of those, whom a broadcast under way will tell yet
+        self.behind: dict[Viewer, int] = {}  # who does not read fast enough, and its cursor
         self.waiters: set[asyncio.Future[None]] = set()
         self.last_used = time.monotonic()
         self.last_polled = float("-inf")
@@ -30,7 +33,26 @@ class Feed:
     @property
     def watched(self) -> bool:
         """Whether anybody is there to tell."""
-        return bool(self.cursors or self.waiters or self.polled_lately)
+        return bool(self.live or self.behind or self.waiters or self.polled_lately)
+
+    @property
+    def viewers(self) -> list[Viewer]:
+        """Everybody who subscribed."""
+        return [*self.live, *self.behind]
+
+    def place(self, viewer: Viewer, cursor: int, backlog: int) -> None:
+        """A viewer was told everything up to its cursor; ``backlog``: what of it is unread."""
+        self.remove(viewer)
+        if cursor == self.follower.sent and backlog <= MAX_BACKLOG:
+            self.live[viewer] = None
+        else:
+            self.behind[viewer] = cursor
+
+    def remove(self, viewer: Viewer) -> None:
+        """A viewer is told no more; one that is not there is left alone."""
+        self.live.pop(viewer, None)
+        self.untold.pop(viewer, None)
+        self.behind.pop(viewer, None)
 
     @property
     def polled_lately(self) -> bool:

@@ -37,7 +37,7 @@ def event_frames(messages: Sequence[Message]) -> bytes:
 class Outlet:
     """Writes frames to one upgraded WebSocket; never blocks, never raises."""
 
-    __slots__ = ("_connection", "_plain", "_stream")
+    __slots__ = ("_connection", "_plain", "_send", "_stream", "_waiting")
 
     def __init__(self, handler: WebSocketHandler) -> None:
         connection = handler.ws_connection
@@ -47,30 +47,35 @@ class Outlet:
         self._stream = connection.stream
         # TLS encrypts in its own buffer: what is not a plain stream goes through Tornado.
         self._plain = type(self._stream) is IOStream
+        # Held here because looking them up cost a tenth of each delivery. Once the stream closes
+        # its socket, ``send`` raises OSError like any other broken connection.
+        self._send = self._stream.socket.send
+        self._waiting = self._stream._write_futures  # empty if and only if nothing is buffered
 
-    def write(self, frames: bytes) -> None:
-        """Write whole frames: to the socket, and what it does not take at once to the stream."""
-        stream = self._stream
-        if self._connection.is_closing():
-            return
-        if self._plain and not stream._write_buffer:
+    def write(self, frames: bytes) -> int:
+        """Write whole frames: to the socket, and what it does not take at once to the stream.
+        Returns the backlog after it."""
+        connection = self._connection
+        if connection.client_terminated or connection.server_terminated:
+            return 0
+        if self._plain and not self._waiting:
             try:
-                sent = stream.socket.send(frames)
-            except BlockingIOError:
-                sent = 0
+                sent = self._send(frames)
             except OSError:
-                sent = 0  # the stream meets the same error, and closes itself properly
+                sent = 0  # full, or broken: then the stream meets the same, and closes properly
             if sent == len(frames):
-                return
+                return 0
             frames = frames[sent:]
         try:
-            stream.write(frames)
+            self._stream.write(frames)
         except StreamClosedError:
-            return
+            return 0
+        return self.backlog()
 
     def backlog(self) -> int:
-        """Bytes that wait for the network."""
-        return len(self._stream._write_buffer)
+        """Bytes that wait for the network; none once the stream is closed."""
+        buffer = self._stream._write_buffer
+        return 0 if buffer is None else len(buffer)
 
     def abort(self) -> None:
         """Drop the connection with all that waits for it."""

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from forge_notebook.core.catalog import Catalog
-from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.follower import Follower, replay_rows
 from forge_notebook.core.wire import Message
-from forge_notebook.server.feed import Feed
+from forge_notebook.server.crowd import Crowd
+from forge_notebook.server.feed import MAX_BACKLOG, Feed
 from forge_notebook.server.lists import SessionLists, deleted
 from forge_notebook.server.pulse import Pulse
+from forge_notebook.server.turns import Turns
 from forge_notebook.server.viewer import Batch, Viewer
 
 log = logging.getLogger(__name__)
@@ -30,29 +31,30 @@ TICK_S = 0.02  # fstat each 20 ms costs nothing measurable and adds 10 ms to the
 LIST_S = 0.5  # at most two updates a second of each session in the list
 ALIVE_S = 1.0  # how often a running session's writer is looked for
 KEEP_S = 60.0  # how long a session nobody watches stays in memory
-MAX_BACKLOG = 256 * 1024  # bytes waiting for one slow viewer; above, it skips and catches up later
-YIELD_EVERY = 200  # viewers served before the kernels' own channels get a turn
-
-
-class TooManyViewers(ForgeError, RuntimeError):
-    """The configured number of viewers is connected."""
-
-    code = "too_many_viewers"
+AT_ONCE = 16  # viewers told between two looks at the clock
+REST = 0.25  # of the time that telling everybody took: the loop is never ours alone
 
 
 class Hub:
     """Follows the sessions that somebody watches and tells everybody who does."""
 
-    def __init__(self, store: Path, *, rate_hz: float = 10.0, max_viewers: int = 20_000) -> None:
+    def __init__(
+        self,
+        store: Path,
+        *,
+        rate_hz: float = 10.0,
+        max_viewers: int = 20_000,
+        max_client_viewers: int | None = None,
+    ) -> None:
         self.catalog = Catalog(store)
         self.rate_hz = rate_hz
-        self.max_viewers = max_viewers
+        self.crowd = Crowd(max_viewers, max_client_viewers)
         self.messages_sent = 0
-        self.waiting = 0  # long polls
         self.pulse = Pulse()
         self._feeds: dict[str, Feed] = {}
         self._loading: dict[str, asyncio.Task[Feed]] = {}
         self._lists = SessionLists(MAX_BACKLOG)
+        self._telling_lists = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
         # One thread for everything that reads whole logs: the event loop serves kernels as well.
@@ -89,7 +91,7 @@ class Hub:
             if session_id not in self._loading:
                 self._loading[session_id] = asyncio.create_task(self._load(session_id, folder))
             feed = await asyncio.shield(self._loading[session_id])
-        if not (feed.cursors or feed.waiters or (polling and feed.polled_lately)):
+        if not (feed.live or feed.behind or feed.waiters or (polling and feed.polled_lately)):
             # Nobody to tell live: what is new counts as told.
             while feed.follower.read() == 2000:
                 await asyncio.sleep(0)
@@ -113,8 +115,7 @@ class Hub:
         """Tell a viewer the session so far and, from then on, everything that comes."""
         feed = await self.feed(session_id)
         cursor, batch = feed.opened(after, points)
-        self._send(viewer, batch)
-        feed.cursors[viewer] = cursor
+        feed.place(viewer, cursor, self._send(viewer, batch))
 
     async def subscribe_list(self, viewer: Viewer) -> None:
         """Tell a viewer every session, and each one again when it changes."""
@@ -127,33 +128,31 @@ class Hub:
         if session_id == "*":
             self._lists.remove(viewer)
         elif feed := self._feeds.get(session_id):
-            feed.cursors.pop(viewer, None)
+            feed.remove(viewer)
 
     def forget(self, viewer: Viewer) -> None:
         """The viewer is gone."""
         self._lists.remove(viewer)
         for feed in self._feeds.values():
-            feed.cursors.pop(viewer, None)
+            feed.remove(viewer)
 
-    def admit(self) -> None:
-        """Raises TooManyViewers where the configured number already watches."""
-        if len(self.pulse) + self.waiting >= self.max_viewers:
-            raise TooManyViewers(f"{self.max_viewers} viewers are connected; no more are taken")
-
-    async def poll(self, session_id: str, after: int, wait_s: float) -> tuple[int, list[Message]]:
-        """The messages after a cursor; waits for one where there is none yet."""
+    async def poll(
+        self, session_id: str, after: int, wait_s: float, client: str
+    ) -> tuple[int, list[Message]]:
+        """The messages after a cursor; waits for one where there is none yet. Raises
+        TooManyViewers, TooManyOfClient."""
         feed = await self.feed(session_id, polling=True)
         feed.last_polled = time.monotonic()
         seq, messages = feed.polled(after)
         if wait_s <= 0 or (messages and not feed.silent(after)):
             return seq, messages
-        self.admit()
-        self.waiting += 1
+        self.crowd.admit(client)
+        self.crowd.enter(client)
         try:
             # Told once a second of an interrupted session, and not in a tight loop.
             await feed.wait(min(wait_s, ALIVE_S) if messages else wait_s)
         finally:
-            self.waiting -= 1
+            self.crowd.leave(client)
             feed.last_polled = time.monotonic()
         return feed.polled(after)
 
@@ -184,15 +183,17 @@ class Hub:
         await self.in_thread(self.catalog.delete, session_id)
         feed = self._feeds.pop(session_id, None)
         if feed is not None:
-            self._tell(feed.cursors, deleted(session_id))
+            feed.untold.clear()
+            await self._tell(feed.viewers, deleted(session_id))
             feed.wake()
 
     def counters(self) -> dict[str, int]:
         """What the health endpoint reports."""
         return {
             "sessionsInMemory": len(self._feeds),
-            "viewers": len(self.pulse) + self.waiting,
-            "subscriptions": len(self._lists) + sum(len(f.cursors) for f in self._feeds.values()),
+            "viewers": len(self.crowd),
+            "subscriptions": len(self._lists)
+            + sum(len(f.live) + len(f.behind) for f in self._feeds.values()),
             "messagesSent": self.messages_sent,
         }
 
@@ -201,11 +202,13 @@ class Hub:
     async def _run(self) -> None:
         next_list = 0.0
         while True:
+            began = time.monotonic()
             try:
                 if not self._lists and not any(f.watched for f in self._feeds.values()):
                     self._drop_unused()
                     self._work.clear()
                     await asyncio.wait_for(self._work.wait(), KEEP_S)
+                    began = time.monotonic()
                 for feed in list(self._feeds.values()):
                     await self._tick(feed)
                 if self._lists and time.monotonic() >= next_list:
@@ -215,7 +218,8 @@ class Hub:
                 pass
             except Exception:
                 log.exception("forge hub: a round failed; the next one tries again")
-            await asyncio.sleep(TICK_S)
+            # Where a round takes longer than the update rate allows, the rate falls: nobody waits.
+            await asyncio.sleep(max(TICK_S, REST * (time.monotonic() - began)))
 
     async def _tick(self, feed: Feed) -> None:
         if not feed.watched:
@@ -231,44 +235,58 @@ class Hub:
         if now >= feed.next_alive:
             feed.next_alive = now + ALIVE_S
             if (message := follower.died()) is not None:
-                self._tell(feed.cursors, message)
+                await self._tell(feed.viewers, message)
                 feed.wake()
-        self._catch_up(feed)
+        if feed.behind:
+            await self._catch_up(feed)
 
     async def _broadcast(self, feed: Feed, before: int, batch: Batch) -> None:
         feed.wake()
-        sent = feed.follower.sent
-        for index, (viewer, cursor) in enumerate(list(feed.cursors.items())):
-            # It may have left, or subscribed again, while others were served.
-            if cursor == before == feed.cursors.get(viewer) and viewer.backlog() <= MAX_BACKLOG:
-                feed.cursors[viewer] = sent
-                self._send(viewer, batch)
-            if index % YIELD_EVERY == YIELD_EVERY - 1:
-                await asyncio.sleep(0)
+        turns = Turns()
+        feed.untold = feed.live.copy()  # whoever leaves, or subscribes anew, is taken out of it
+        try:
+            while feed.untold:
+                for _ in range(min(len(feed.untold), AT_ONCE)):
+                    viewer, _ = feed.untold.popitem()
+                    if self._send(viewer, batch) > MAX_BACKLOG:
+                        feed.place(viewer, feed.follower.sent, MAX_BACKLOG + 1)
+                await turns.give()
+        finally:
+            for viewer in list(feed.untold):  # something failed: they catch up
+                feed.place(viewer, before, 0)
 
-    def _catch_up(self, feed: Feed) -> None:
-        follower = feed.follower
+    async def _catch_up(self, feed: Feed) -> None:
+        turns = Turns()
         batches: dict[int, tuple[int, Batch]] = {}  # viewers that fell behind together share it
-        for viewer, cursor in list(feed.cursors.items()):
-            if cursor < follower.sent and viewer.backlog() == 0:
-                if cursor not in batches:
-                    batches[cursor] = feed.missed(cursor)
-                feed.cursors[viewer], batch = batches[cursor]
-                self._send(viewer, batch)
+        for viewer, cursor in list(feed.behind.items()):
+            # It may have left, or subscribed again, while others were served.
+            if feed.behind.get(viewer) != cursor or viewer.backlog() > 0:
+                continue
+            if cursor == feed.follower.sent:
+                feed.place(viewer, cursor, 0)
+                continue
+            if cursor not in batches:
+                batches[cursor] = feed.missed(cursor)
+            cursor, batch = batches[cursor]
+            feed.place(viewer, cursor, self._send(viewer, batch))
+            await turns.give()
 
     async def _tell_lists(self) -> None:
-        sessions = await self.in_thread(self.catalog.sessions)
-        for viewer, batch in self._lists.news(sessions):
-            self._send(viewer, batch)
+        async with self._telling_lists:  # an older list must not overtake a newer one
+            sessions, turns = await self.in_thread(self.catalog.sessions), Turns()
+            for viewer, batch in self._lists.news(sessions):
+                self._send(viewer, batch)
+                await turns.give()
 
-    def _tell(self, viewers: Iterable[Viewer], message: Message) -> None:
-        batch = Batch([message])
-        for viewer in list(viewers):
+    async def _tell(self, viewers: Iterable[Viewer], message: Message) -> None:
+        batch, turns = Batch([message]), Turns()
+        for viewer in viewers:
             self._send(viewer, batch)
+            await turns.give()
 
-    def _send(self, viewer: Viewer, batch: Batch) -> None:
-        viewer.send(batch)
+    def _send(self, viewer: Viewer, batch: Batch) -> int:
         self.messages_sent += len(batch.messages)
+        return viewer.send(batch)
 
     def _drop_unused(self) -> None:
         old = time.monotonic() - KEEP_S

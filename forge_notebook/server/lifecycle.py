@@ -99,7 +99,7 @@ class Lifecycle:
         if live:
             self._active()
         prometheus.LIVE.set(live)
-        prometheus.VIEWERS.set(len(self._hub.pulse) + self._hub.waiting)
+        prometheus.VIEWERS.set(len(self._hub.crowd))
         sent, self._sent = self._hub.messages_sent - self._sent, self._hub.messages_sent
         prometheus.MESSAGES.inc(sent)
         if self._retain_s and time.monotonic() >= self._next_retirement:

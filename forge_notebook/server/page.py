@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from jupyter_server.auth.decorator import authorized
-from jupyter_server.base.handlers import AuthenticatedFileHandler, JupyterHandler
+from jupyter_server.base.handlers import AuthenticatedFileHandler
 from tornado import web
 
-from forge_notebook.server.base import RESOURCE
+from forge_notebook.server.base import RESOURCE, Discreet
 
 STATIC = Path(__file__).parent.parent / "static"
 
@@ -18,7 +18,7 @@ CSP = (
 )
 
 
-class PageHandler(JupyterHandler):
+class PageHandler(Discreet):
     """``{base_url}forge``: the sessions without JupyterLab."""
 
     auth_resource = RESOURCE
@@ -38,7 +38,7 @@ class PageHandler(JupyterHandler):
         self.finish((STATIC / "dashboard.html").read_bytes())
 
 
-class StaticHandler(AuthenticatedFileHandler):
+class StaticHandler(Discreet, AuthenticatedFileHandler):
     """``{base_url}forge/static/<file>``."""
 
     auth_resource = RESOURCE

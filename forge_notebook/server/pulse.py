@@ -6,9 +6,9 @@ import asyncio
 import logging
 from typing import Protocol
 
-log = logging.getLogger(__name__)
+from forge_notebook.server.turns import Turns
 
-YIELD_EVERY = 200  # beats before the kernels' own channels get a turn
+log = logging.getLogger(__name__)
 
 
 class Beating(Protocol):
@@ -64,11 +64,11 @@ class Pulse:
                 await self._beat(list(slots[second % period]))
 
     async def _beat(self, connections: list[Beating]) -> None:
-        for index, connection in enumerate(connections):
+        turns = Turns()
+        for connection in connections:
             try:
                 if connection in self._places:  # it may have left meanwhile
                     connection.beat()
             except Exception:
                 log.exception("forge heartbeat: %r failed", connection)
-            if index % YIELD_EVERY == YIELD_EVERY - 1:
-                await asyncio.sleep(0)
+            await turns.give()

@@ -86,6 +86,6 @@ class PollHandler(ForgeHandler):
             follower = (await self.hub.feed(session_id)).follower
             seq, messages = follower.sent, follower.opening(None)
         else:
-            seq, messages = await self.hub.poll(session_id, after, wait_s)
+            seq, messages = await self.hub.poll(session_id, after, wait_s, self.client())
         listed = [{"event": event, "data": data} for event, data in messages]
         self.answer({"sessionId": session_id, "seq": seq, "messages": listed})

@@ -41,10 +41,17 @@ class SioClient:
     period_s = 1
 
     def __init__(
-        self, hub: Hub, limits: Limits, user: str, forget: Callable[[SioClient], None]
+        self,
+        hub: Hub,
+        limits: Limits,
+        *,
+        user: str,
+        client: str,
+        forget: Callable[[SioClient], None],
     ) -> None:
         self.sid = secrets.token_urlsafe(16)
         self.user = user  # whoever opened it; nobody else may use its sid
+        self._client = client  # whose sockets count together with it
         self.socket: Socket | None = None
         self.probing: Socket | None = None
         self.polled = False  # whether a poll waits
@@ -58,18 +65,19 @@ class SioClient:
         self._connected = False
         self._born = self._pinged = self._heard = time.monotonic()
         self._conversation = Conversation(hub, self, limits)
+        hub.crowd.enter(client)
         hub.pulse.add(self)
 
     # Out
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch) -> int:
         """Send the messages by the transport of the moment."""
         if self.closed:
-            return
+            return 0
         if self.socket is not None:
-            self.socket.outlet.write(batch.form(engineio.event_frames))
-        else:
-            self._enqueue(batch.form(engineio.event_packets))
+            return self.socket.outlet.write(batch.form(engineio.event_frames))
+        self._enqueue(batch.form(engineio.event_packets))
+        return self._queued
 
     def backlog(self) -> int:
         """What waits: in the queue of a polling client, in the buffer of a WebSocket."""
@@ -177,6 +185,7 @@ class SioClient:
             return
         self.closed = True
         self._hub.pulse.remove(self)
+        self._hub.crowd.leave(self._client)
         self._conversation.close()
         self._queue = [engineio.CLOSE]
         self._more.set()

@@ -11,8 +11,10 @@ from typing import Any
 from jupyter_server.auth.decorator import allow_unauthenticated, ws_authenticated
 from tornado import web
 
+from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.wire import dumps
 from forge_notebook.server import engineio
+from forge_notebook.server.base import client_of
 from forge_notebook.server.engineio import (
     BAD_REQUEST,
     SEPARATOR,
@@ -22,7 +24,6 @@ from forge_notebook.server.engineio import (
     BadPacket,
 )
 from forge_notebook.server.frames import Outlet, text_frame
-from forge_notebook.server.hub import TooManyViewers
 from forge_notebook.server.sioclient import MAX_BODY, SioClient
 from forge_notebook.server.stream import SocketHandler
 
@@ -70,10 +71,12 @@ class SocketIOHandler(SocketHandler):
             return self._refuse(UNKNOWN_TRANSPORT)
         if sid is not None and self._known() is None:
             return self._refuse(UNKNOWN_SID)
+        if transport == "polling" and not self.check_origin():
+            raise web.HTTPError(403)
+        if sid is None:
+            self.admit()
         if transport == "websocket":
             return await super().get(*args, **kwargs)
-        if not self.check_origin():
-            raise web.HTTPError(403)
         self.client = self._known() or self._new_client()
         if sid is None:
             return self._reply(
@@ -123,15 +126,12 @@ class SocketIOHandler(SocketHandler):
         self._reply(text or engineio.NOOP)
 
     def _new_client(self) -> SioClient:
-        try:
-            self.hub.admit()
-        except TooManyViewers as error:
-            raise web.HTTPError(503, "%s", str(error)) from error
         client = SioClient(
             self.hub,
             self.settings["forge_limits"],
-            self._owner(),
-            self._forget,
+            user=self._owner(),
+            client=client_of(self),
+            forget=self._forget,
         )
         self.clients[client.sid] = client
         return client
@@ -162,8 +162,10 @@ class SocketIOHandler(SocketHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Errors as the protocol has them, not as a page."""
+        cause = getattr(kwargs.get("exc_info", (None, None))[1], "__cause__", None)
+        message = str(cause) if isinstance(cause, ForgeError) else self._reason
         self.set_header("Content-Type", "application/json")
-        self.finish(dumps({"code": 4 if status_code == 403 else 3, "message": self._reason}))
+        self.finish(dumps({"code": 4 if status_code == 403 else 3, "message": message}))
 
     # WebSocket
 

@@ -6,23 +6,23 @@ import time
 from typing import Any
 
 from jupyter_server.auth.decorator import ws_authenticated
-from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.websocket import WebSocketHandler
 
 from forge_notebook.core.wire import HEARTBEAT
-from forge_notebook.server.base import RESOURCE
+from forge_notebook.server.base import RESOURCE, Discreet, client_of
 from forge_notebook.server.conversation import MAX_MESSAGE, BadMessage, Conversation, parse
+from forge_notebook.server.crowd import TooManyOfClient, TooManyViewers
 from forge_notebook.server.frames import Outlet, event_frames
-from forge_notebook.server.hub import Hub, TooManyViewers
+from forge_notebook.server.hub import Hub
 from forge_notebook.server.viewer import Batch
 
 STALLED_BEATS = 4  # a viewer that took nothing for a minute is gone, or will come back by itself
 
 
-class SocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
+class SocketHandler(WebSocketMixin, WebSocketHandler, Discreet):
     """A WebSocket of ours: Jupyter's authentication, no deflate, none of the mixin's timers."""
 
     auth_resource = RESOURCE
@@ -54,6 +54,15 @@ class SocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         if not allowed:
             raise web.HTTPError(403)
 
+    def admit(self) -> None:
+        """Raises HTTPError 503 where all places are taken, 429 where this client's are."""
+        try:
+            self.hub.crowd.admit(client_of(self))
+        except TooManyViewers as error:
+            raise web.HTTPError(503, "%s", str(error)) from error
+        except TooManyOfClient as error:
+            raise web.HTTPError(429, "%s", str(error)) from error
+
 
 class StreamHandler(SocketHandler):
     """``stream``: SPEC's events as ``{event, data}``, both ways."""
@@ -64,10 +73,7 @@ class StreamHandler(SocketHandler):
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Upgrade, for a user who may read."""
         await self.authorize_reading()
-        try:
-            self.hub.admit()
-        except TooManyViewers as error:
-            raise web.HTTPError(503, "%s", str(error)) from error
+        self.admit()
         await super().get(*args, **kwargs)
 
     def open(self, *args: Any, **kwargs: Any) -> None:
@@ -76,12 +82,15 @@ class StreamHandler(SocketHandler):
         self._outlet = Outlet(self)
         self._stalled = 0
         self._conversation = Conversation(self.hub, self, self.settings["forge_limits"])
+        self._client = client_of(self)
+        self.hub.crowd.enter(self._client)
         self.hub.pulse.add(self)
 
     def on_close(self) -> None:
         """The viewer left."""
         if hasattr(self, "_conversation"):
             self.hub.pulse.remove(self)
+            self.hub.crowd.leave(self._client)
             self._conversation.close()
 
     def beat(self) -> None:
@@ -92,9 +101,9 @@ class StreamHandler(SocketHandler):
         elif not self._stalled:
             self.send(Batch([(HEARTBEAT, {"time": round(time.time(), 3)})]))
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch) -> int:
         """Send the messages; on a closed socket nothing happens, ``on_close`` tidies up."""
-        self._outlet.write(batch.form(event_frames))
+        return self._outlet.write(batch.form(event_frames))
 
     def backlog(self) -> int:
         """Bytes that wait for this viewer's network."""

@@ -31,8 +31,8 @@ class Batch:
 class Viewer(Protocol):
     """Whoever watches. Two viewers are the same only if they are one object."""
 
-    def send(self, batch: Batch) -> None:
-        """Send the messages; must not block or raise."""
+    def send(self, batch: Batch) -> int:
+        """Send the messages; must not block or raise. Returns the backlog after it."""
 
     def backlog(self) -> int:
         """Bytes accepted by ``send`` and not yet taken by the network."""

@@ -3,6 +3,7 @@ unauthenticated access."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +16,7 @@ from tornado.websocket import websocket_connect
 
 from forge_notebook.core.tokens import TokenBook
 from forge_notebook.recording import Session
+from forge_notebook.server.conversation import EVENTS
 from forge_notebook.server.routes import API
 
 Call = Callable[..., Awaitable[int]]
@@ -206,6 +208,99 @@ async def test_a_foreign_host_header_is_refused(
     assert await call(verb, path, headers) == 403
 
 
+@table([route for route in ROUTES if route[0] == "WS"])
+async def test_a_foreign_host_header_opens_no_socket(
+    jp_serverapp: Any, http_server: Any, http_server_port: Any, jp_base_url: str, verb: str,
+    path: str,
+) -> None:  # fmt: skip
+    for host, code in (("localhost", b"101"), ("evil.example", b"403")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", http_server_port[-1])
+        lines = [
+            f"GET {jp_base_url}{path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket",
+            "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            f"Authorization: {token(jp_serverapp)['Authorization']}", "", "",
+        ]  # fmt: skip
+        writer.write("\r\n".join(lines).encode())
+        assert (await reader.readline()).split(b" ")[1] == code, host
+        writer.close()
+
+
+ASKED = {
+    "subscribe_session": "session_status",
+    "unsubscribe_session": None,
+    "get_session_history": "session_history",
+}
+CREDENTIALS = ["token", "cookie", "nothing", "bad token", "foreign page", "read-only", "nobody"]
+
+
+def test_every_event_is_in_the_table() -> None:
+    assert set(ASKED) == set(EVENTS)
+
+
+@pytest.mark.parametrize("credential", CREDENTIALS)
+@pytest.mark.parametrize("transport", ["stream", "websocket", "polling"])
+@pytest.mark.parametrize("event", ASKED)
+async def test_an_event_is_answered_to_readers_and_to_nobody_else(
+    jp_serverapp: Any, jp_base_url: str, http_server_port: Any, http_server: Any, login: Any,
+    session: Session, monkeypatch: pytest.MonkeyPatch, event: str, transport: str, credential: str,
+) -> None:  # fmt: skip
+    """No event writes: who may read may send each of them, others reach none of them."""
+    cookie = {"Cookie": (await login())[0]}
+    headers = {
+        "cookie": cookie,
+        "nothing": {},
+        "bad token": {"Authorization": "token wrong"},
+        "foreign page": {**cookie, "Origin": "https://evil.example"},
+    }.get(credential, token(jp_serverapp))
+    url = f"http://localhost:{http_server_port[-1]}{jp_base_url}api/training/"
+    sio = f"{url}socket.io/?EIO=4&transport="
+    http = AsyncHTTPClient(force_instance=True)
+    sid = ""
+    if transport == "polling":  # of a client that was let in: the events themselves are judged
+        opener = cookie if "Cookie" in headers else token(jp_serverapp)
+        reply = await http.fetch(f"{sio}polling", headers=opener)
+        sid = json.loads(reply.body[1:])["sid"]
+    if credential in ("read-only", "nobody"):
+        judge = ReadOnly if credential == "read-only" else Nothing
+        authorizer = judge(identity_provider=jp_serverapp.identity_provider)
+        monkeypatch.setitem(jp_serverapp.web_app.settings, "authorizer", authorizer)
+    data = {"sessionId": session.id}
+
+    async def ask() -> str:
+        """Everything that is told until the answer to a request that comes after."""
+        told = ""
+        if transport == "polling":
+            body = "\x1e".join(["40", f"42{json.dumps([event, data])}", '421["last",{}]'])
+            path = f"{sio}polling&sid={sid}"
+            await http.fetch(path, method="POST", headers=headers, body=body)
+            while "431[" not in told:
+                told += (await http.fetch(path, headers=headers)).body.decode()
+            return told
+        where = f"{url}stream" if transport == "stream" else f"{sio}websocket"
+        request = HTTPRequest(where.replace("http", "ws", 1), headers=HTTPHeaders(headers))
+        client = await websocket_connect(request)
+        if transport == "stream":
+            await client.write_message(json.dumps({"event": event, "data": data}))
+            await client.write_message(json.dumps({"event": "last", "data": {}}))
+        else:
+            for packet in ("40", f"42{json.dumps([event, data])}", '42["last",{}]'):
+                await client.write_message(packet)
+        while "unknown event" not in told:
+            told += str(await client.read_message())
+        client.close()
+        return told
+
+    if credential in ("token", "cookie", "read-only"):
+        told = await ask()
+        for answer in ("session_status", "session_history"):
+            assert (f'"{answer}"' in told) == (answer == ASKED[event])
+    else:
+        with pytest.raises(HTTPClientError) as error:
+            await ask()
+        assert error.value.code == 403
+
+
 @table(ROUTES)
 async def test_a_read_only_authorizer_is_obeyed(
     call: Call, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch, verb: str, path: str
@@ -258,11 +353,35 @@ async def test_the_page_and_the_answers_cannot_be_made_to_run_scripts(
 
 
 async def test_no_answer_and_no_log_line_holds_the_token(
-    jp_fetch: Any, jp_serverapp: Any, session: Session, caplog: pytest.LogCaptureFixture
+    jp_fetch: Any,
+    jp_serverapp: Any,
+    session: Session,
+    call: Call,
+    ingest: tuple[str, str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     secret = jp_serverapp.identity_provider.token
     for path in ("status", "metrics", "poll"):
         reply = await jp_fetch("api", "training", path, session.id, params={"token": secret})
         assert secret not in reply.body.decode()
-    served = [r.getMessage() for r in caplog.records if "/api/training/" in r.getMessage()]
-    assert not [line for line in served if secret in line]
+    for verb, path in ROUTES:  # also what is refused, and the sockets
+        for query in (f"?token={secret}", f"?token={ingest[1]}", f"?token={secret}x"):
+            await call(verb, path, {}, query)
+        await call(verb, path, {"Authorization": f"token {ingest[1]}"})
+    lines = [record.getMessage() for record in caplog.records]
+    assert len([line for line in lines if "/api/training/" in line]) > len(ROUTES)
+    ours = [line for line in lines if "http://localhost" not in line]  # of this test's client
+    assert not [line for line in ours if secret in line or ingest[1] in line]
+
+
+async def test_a_mistake_of_ours_is_logged_with_its_traceback_and_without_the_token(
+    call: Call, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("a mistake")
+
+    secret = jp_serverapp.identity_provider.token
+    monkeypatch.setattr(jp_serverapp.web_app.settings["forge_hub"].catalog, "sessions", broken)
+    assert await call("GET", "api/training/sessions", {}, f"?token={secret}") == 500
+    assert "RuntimeError: a mistake" in caplog.text
+    assert secret not in caplog.text

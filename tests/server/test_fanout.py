@@ -18,6 +18,7 @@ from forge_notebook.recording import Session
 from forge_notebook.server import frames
 from forge_notebook.server.feed import CATCH_UP_RECORDS
 from forge_notebook.server.hub import Hub
+from forge_notebook.server.viewer import Batch
 from tests.server.test_stream import Client
 
 Connect = Callable[..., Awaitable[Any]]
@@ -151,7 +152,7 @@ async def test_a_stalled_viewer_costs_little_delays_nobody_and_catches_up(
             await reader.until("progress_update")
         slowest = max(slowest, loop.time() - began)
         feed = hub._feeds[session.id]
-        most = max(most, *(viewer.backlog() for viewer in feed.cursors))
+        most = max(most, *(viewer.backlog() for viewer in feed.viewers))
     assert most < 1_000_000
     assert most > 0, "the test did not fill the stalled viewer's socket"
     assert slowest < 2.0
@@ -180,7 +181,7 @@ async def test_a_viewer_that_asks_without_reading_is_made_to_wait(
     for _ in range(60):
         await greedy.send("subscribe_session", sessionId=session.id)
     await asyncio.sleep(1.0)
-    (viewer,) = hub._feeds[session.id].cursors
+    (viewer,) = hub._feeds[session.id].viewers
     assert 0 < viewer.backlog() < 1_000_000  # sixty answers would be twelve megabytes
     greedy.socket.close()
 
@@ -188,7 +189,7 @@ async def test_a_viewer_that_asks_without_reading_is_made_to_wait(
 async def test_viewers_above_the_limit_are_refused(
     connect: Connect, hub: Hub, jp_fetch: Connect
 ) -> None:
-    hub.max_viewers = 1
+    hub.crowd.most = 1
     await connect()
     with pytest.raises(Exception, match="503"):
         await connect()
@@ -223,13 +224,32 @@ async def test_a_stream_that_is_not_plain_is_written_through_tornado(
     client = await connect()
     client.send("subscribe_session", sessionId=session.id)
     await client.until("session_status")
-    (viewer,) = hub._feeds[session.id].cursors
+    (viewer,) = hub._feeds[session.id].viewers
     assert viewer._outlet._plain is False  # type: ignore[attr-defined]
     session.log(1, loss=2.0)
     session.log(2, loss=1.0)
     session.finish()
     await client.until("training_completed")
     assert client.losses == [2.0, 1.0]
+
+
+async def test_a_socket_closed_before_anybody_noticed_takes_nothing_and_delays_nobody(
+    connect: Connect, hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session("run")
+    clients = [await connect() for _ in range(3)]
+    for client in clients:
+        client.send("subscribe_session", sessionId=session.id)
+        await client.until("session_status")
+    viewers: list[Any] = hub._feeds[session.id].viewers
+    viewers[1]._outlet._stream.close()  # ``on_close`` comes with a later turn of the loop
+    assert viewers[1].backlog() == 0
+    assert viewers[1].send(Batch([("alert", {})])) == 0
+    session.log(1, loss=2.0)
+    for client in (clients[0], clients[2]):
+        while not client.losses:
+            await client.until("progress_update")
+    assert "a round failed" not in caplog.text
 
 
 async def test_a_viewer_that_comes_back_far_behind_is_told_in_parts(

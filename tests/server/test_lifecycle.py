@@ -124,7 +124,7 @@ async def test_retention_is_off_by_default_dry_first_and_never_touches_a_live_ru
 async def test_the_defaults_keep_everything(extension: Any) -> None:
     assert (extension.retain_days, extension.retain_dry_run) == (0.0, True)
     for name in ("store", "max_update_hz", "max_viewers", "max_requests_hz", "retain_days",
-                 "max_http_hz", "ingest_tokens"):  # fmt: skip
+                 "max_http_hz", "max_client_viewers", "ingest_tokens"):  # fmt: skip
         assert extension.traits(config=True)[name].help
 
 

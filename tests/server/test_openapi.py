@@ -84,8 +84,9 @@ class Listening:
     def __init__(self) -> None:
         self.told: list[Any] = []
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch) -> int:
         self.told += [{"event": event, "data": data} for event, data in batch.messages]
+        return 0
 
     def backlog(self) -> int:
         return 0

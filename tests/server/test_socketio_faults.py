@@ -180,7 +180,7 @@ async def test_8_a_client_that_does_not_come_to_poll_costs_little_and_catches_up
     sid = await opened(ask, token)
     subscribe = "42" + json.dumps(["subscribe_session", {"sessionId": session.id}])
     assert (await ask(f"{POLL}&sid={sid}", token, f"40\x1e{subscribe}")).body == b"ok"
-    (viewer,) = hub._feeds[session.id].cursors
+    (viewer,) = hub._feeds[session.id].viewers
     most, total = 0, 12_000
     extra: dict[str, Any] = {f"m{i}": 1 / 3 for i in range(20)}
     for step in range(1, total + 1):
