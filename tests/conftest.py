@@ -5,6 +5,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No timed tests: on a busy machine an example of any property takes longer than 200 ms.
+settings.register_profile("forge", deadline=None)
+settings.load_profile("forge")
 
 os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
 # Doctests have no fixtures: they too must not write to the store of whoever runs them.
