@@ -91,8 +91,8 @@ class Server(Endpoint):
                 return
             except OSError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    text = self._log.read_text()
-                    raise RuntimeError(f"the Jupyter server did not start:\n{text}") from None
+                    said = f"exit status {self._process.poll()}\n{self._log.read_text()}"
+                    raise RuntimeError(f"the Jupyter server did not start: {said}") from None
                 time.sleep(0.1)
 
     def kill(self) -> None:

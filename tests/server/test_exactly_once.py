@@ -191,3 +191,29 @@ async def test_a_server_killed_in_mid_run_loses_nothing_for_a_socket_that_comes_
     await server.stop(signal.SIGTERM)
     assert [loss for _, loss in client.rows] == [float(step) for step in range(200)]
     assert client.resubscribed == 0
+
+
+async def test_from_websocket_to_polling_and_back_with_sleep_between_has_every_point_once(
+    store: Path,
+) -> None:
+    server = Server()
+    await server.start()
+    session = Session("switched")
+    client = Client(server.port, session.id, random.Random(0))
+    try:
+        for part, way in enumerate([client.stream, client.poll, client.stream, client.poll]):
+            following = asyncio.create_task(way(1.0))
+            for step in range(100):
+                session.log(100 * part + step, loss=100.0 * part + step)
+                await asyncio.sleep(0.005)
+            await following
+            assert len(client.rows) > 100 * part
+            for _ in range(100):  # asleep: by nothing it hears of these
+                session.log(loss=-1.0)
+        session.finish()
+        await client.stream(5)
+    finally:
+        await server.stop(signal.SIGTERM)
+    rows = [r for r in read_log(session.folder / "run.log") if r.kind == POINTS]
+    assert client.rows == [(r.seq, r.data.values[0]) for r in rows]
+    assert len(client.rows) == 800

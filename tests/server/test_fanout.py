@@ -250,6 +250,8 @@ async def test_a_socket_closed_before_anybody_noticed_takes_nothing_and_delays_n
         while not client.losses:
             await client.until("progress_update")
     assert "a round failed" not in caplog.text
+    for client in clients:
+        client.socket.close()
 
 
 async def test_a_viewer_that_comes_back_far_behind_is_told_in_parts(
