@@ -1,15 +1,16 @@
 """Takes the pictures of the README from real trainings in a real browser: `make images`.
 
-    python .ci/images.py [folder]
+    python .ci/images.py [folder] [--store FOLDER]
 
-With `--look folder` it takes every view in both themes at four widths instead, to be looked at.
+With --look it takes every view in both themes at four widths instead, to be looked at. With --store
+it looks at the sessions that are there instead of training.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +24,17 @@ from forge_notebook.cli._jupyter import Server, jupyter_server, kernel_of
 IMAGES = Path(__file__).parent.parent / "notebooks" / "images"
 WIDTHS = (360, 768, 1200, 1600)
 
-# Two that have ended, one that goes on while the pictures are taken.
 TRAIN = """
 import forge_notebook as forge
 grok = forge.CognateTrainer(forge.TrainingConfig.demo("grok"), name="Modular addition that groks")
 grok.start().wait()
-short = forge.TrainingConfig.demo("text")
-text = forge.CognateTrainer(short, name="Three Cognate models on text").start()
-text.wait()
+text = forge.CognateTrainer(forge.TrainingConfig.demo("text"), name="Three Cognate models on text")
+text.start().wait(TEXT_S)  # it may still be running on the pictures
 """
+TEXT_S = 150
 CELL = """import forge_notebook as forge
 
-trainer = forge.CognateTrainer(forge.TrainingConfig.demo("text"), name="Live in the cell")
+trainer = forge.CognateTrainer(forge.TrainingConfig.demo("grok"), name="Live in the cell")
 trainer.start()"""
 IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status
              === 'idle'"""
@@ -45,18 +45,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=IMAGES)
     parser.add_argument("--look", action="store_true")
+    parser.add_argument("--store", type=Path)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    import shutil
-
     executable = next(path for path in map(shutil.which, BROWSERS) if path)
     with (
-        tempfile.TemporaryDirectory() as store,
-        jupyter_server(Path(store), "--LabApp.expose_app_in_browser=True") as server,
+        tempfile.TemporaryDirectory() as made,
+        jupyter_server(
+            arguments.store or Path(made), "--LabApp.expose_app_in_browser=True"
+        ) as server,
         kernel_of(server) as kernel,
         sync_playwright() as playwright,
     ):
-        kernel.execute_interactive(TRAIN, timeout=900)
+        if arguments.store is None:
+            kernel.execute_interactive(TRAIN.replace("TEXT_S", str(TEXT_S)), timeout=900)
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         take = Taker(server, browser, arguments.folder)
         if arguments.look:
@@ -109,6 +111,7 @@ class Taker:
                 page.screenshot(path=self.folder / f"lab-{width}-dark.png")
 
     def whole(self, page: Page, name: str) -> None:
+        """The whole length of a page."""
         page.screenshot(path=self.folder / f"{name}.png", full_page=True)
 
     def select(self, page: Page, name: str) -> None:
@@ -120,18 +123,23 @@ class Taker:
 
     @contextmanager
     def opened(self, path: str, width: int, height: int, scheme: Any) -> Iterator[Page]:
+        """A page of the server in a browser of its own."""
         size = {"width": width, "height": height}
         context = self.browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
         page = context.new_page()
         page.goto(f"{self.server.url}{path}?token={self.server.token}&reset")
-        page.wait_for_selector("button.forge-row, .jp-Notebook .cm-content")
+        page.wait_for_selector("button.forge-row, .jp-Notebook .cm-content", state="attached")
+        page.wait_for_timeout(1000)
+        drawer = page.get_by_role("button", name="Sessions", exact=True)
+        if path == "forge" and drawer.is_visible():
+            drawer.click()  # on a phone
         yield page
         context.close()
 
     @contextmanager
     def lab(self, width: int, height: int) -> Iterator[Page]:
         """JupyterLab with a training in a cell, and the panel of all sessions beside it."""
-        path = f"live-{time.monotonic_ns()}.ipynb"
+        path = "training.ipynb"
         cell = {
             "cell_type": "code", "id": "live", "metadata": {}, "outputs": [],
             "execution_count": None, "source": CELL,
@@ -142,6 +150,7 @@ class Taker:
         self.server.request("PUT", f"api/contents/{path}", body)
         with self.opened(f"lab/tree/{path}", width, height, "light") as page:
             page.wait_for_function(IDLE)
+            page.add_style_tag(content=".Toastify { display: none; }")  # Jupyter's own questions
             for command in ("filebrowser:hide-main", "forge-notebook:open-panel"):
                 page.evaluate("(c) => window.jupyterapp.commands.execute(c)", command)
             page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")

@@ -60,7 +60,7 @@ def test_the_palette_has_the_commands_and_the_browser_tells_only_who_asked_and_i
     page.add_init_script(NOTICES)
     open_lab(page, lab)
     page.evaluate("() => window.jupyterapp.commands.execute('apputils:activate-command-palette')")
-    page.keyboard.type("training")
+    page.locator(".lm-CommandPalette-input").fill("training")
     palette = page.locator(".lm-CommandPalette-content")
     for label in COMMANDS:
         expect(palette.get_by_text(label).first).to_be_visible()
