@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/share/jupyter/labextensions/forge-notebook
 JS_SOURCES := $(shell find js/src js/style js/schema js/scripts -type f 2>/dev/null) js/package.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo lab test check slow compat setup js bench docs clean help
+.PHONY: demo lab test check slow compat setup js bench docs images clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -63,6 +63,9 @@ bench: setup ## Measure costs and limits (make bench ARGS="hook --json out.json"
 docs: setup ## Build the pages in .cache/docs: guides, notebooks, hosts, API reference
 	$(BIN)/python .ci/docs.py .cache/docs
 	@echo "open .cache/docs/index.html"
+
+images: setup ## Take the pictures of the README from real trainings (needs Chromium)
+	$(BIN)/python .ci/images.py
 
 js: $(BUILT) ## Build the front end
 

@@ -36,6 +36,11 @@ describe("cursor", () => {
     expect(steps(client)).toEqual([10, 20, 30]);
   });
 
+  it("knows a metric that is recorded for the first time while it follows", () => {
+    client.receive(update(2, 3, [block([[3, 30, 2]], { columns: ["grad_norm"] })]), feed);
+    expect(client.status!.metricNames).toEqual(["loss", "grad_norm"]);
+  });
+
   it("takes a model's step, loss and grokking from the metrics, which alone tell them at each step", () => {
     client.receive(statusMessage({ seq: 2, models: [model({ loss: 9 }), model({ index: 1, loss: 9 })], totalModels: 2 }), feed);
     client.receive(update(2, 3, [block([[3, 30, 2]])], { metrics: metrics({ currentModel: 2, currentStep: 30, loss: 2, grokProgress: 40 }) }), feed);

@@ -73,7 +73,7 @@ def reached_by_tab(page: Page, root: Locator) -> int:
 
 
 def drive(page: Page, root: Locator) -> None:
-    """Pause, resume and stop the running session whose card is inside."""
+    """Every command to the running session whose card is inside."""
     card = root.locator(".jp-ForgeCard")
     state = card.locator(".forge-state").first
     expect(state).to_have_text("Running")
@@ -87,6 +87,13 @@ def drive(page: Page, root: Locator) -> None:
     page.keyboard.press("Enter")
     expect(state).to_have_text("Running")
 
+    card.get_by_role("button", name="Checkpoint").click()
+    expect(card.locator(".forge-answer")).to_have_text("Checkpoint saved")
+    card.get_by_role("button", name="Learning rate").click()
+    card.get_by_label("New learning rate").fill("0.05")
+    page.keyboard.press("Enter")
+    expect(card.locator(".forge-answer")).to_have_text("Set")
+
     card.get_by_role("button", name="Stop").click()
     asked = card.get_by_role("alertdialog", name="Stop training?")
     expect(asked.get_by_role("button", name="Keep running")).to_be_focused()
@@ -99,7 +106,8 @@ def drive(page: Page, root: Locator) -> None:
     expect(state).to_have_text("Stopped")
     expect(card.get_by_role("group", name="Training controls")).to_be_hidden()
     busy = page.evaluate("() => globalThis.forgeBusy")
-    assert busy == ["Pausing\u2026", "Resuming\u2026", "Stopping\u2026"]
+    verbs = ("Pausing", "Resuming", "Saving", "Setting", "Stopping")
+    assert busy == [f"{verb}\u2026" for verb in verbs]
 
 
 def test_control_and_keyboard_in_the_panel_and_on_the_page(lab: Lab, page: Page) -> None:

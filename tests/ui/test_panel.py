@@ -170,10 +170,10 @@ def test_axe_finds_nothing_on_the_page(lab: Lab, page: Page, scheme: Any) -> Non
         page.locator("summary", has_text="Configuration").click()
         page.locator("summary", has_text="Save").click()
         assert violations(page) == []
-        page.set_viewport_size({"width": 390, "height": 844})
+        page.set_viewport_size({"width": 360, "height": 780})
         page.wait_for_timeout(500)
         assert violations(page) == []
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
         page.get_by_role("button", name="Sessions").click()
         assert violations(page) == []
 

@@ -2,7 +2,7 @@
 
 import { h, setAttributes, setText, svg } from "./dom";
 import { hue, modelName } from "./figure";
-import { compact, value } from "./format";
+import { compact, loss } from "./format";
 import type { Kind, Shown } from "./metrics-shown";
 import type { Theme } from "./theme";
 import type { SessionStatus } from "./wire";
@@ -29,10 +29,10 @@ export class Legend {
         wanted.add(key);
         const item = this.item(key, this.models, () => swatch());
         item.style.color = hue(theme, model.index);
-        const loss = model.valLoss ?? model.loss;
-        const detail = [model.params === null ? "" : compact(model.params), loss === null ? "" : value(loss)].filter((t) => t !== "");
+        const last = model.valLoss ?? model.loss;
+        const detail = [model.params === null ? "" : compact(model.params), last === null ? "" : loss(last)].filter((t) => t !== "");
         this.face(item, key, modelName(status, model.index), detail.join(" \u00b7 "));
-        item.title = `${modelName(status, model.index)}: ${model.status}${model.params === null ? "" : `, ${compact(model.params)} parameters`}${loss === null ? "" : `, ${model.valLoss === null ? "loss" : "validation loss"} ${value(loss)}`}`;
+        item.title = `${modelName(status, model.index)}: ${model.status}${model.params === null ? "" : `, ${compact(model.params)} parameters`}${last === null ? "" : `, ${model.valLoss === null ? "loss" : "validation loss"} ${loss(last)}`}`;
       }
     }
     let at = 0;

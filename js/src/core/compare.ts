@@ -5,7 +5,7 @@ import { buildComparison, commonMetrics, sessionStyle } from "./compare-figure";
 import { h, setAttributes, setText, show, svg } from "./dom";
 import { csv, fileName, saveText } from "./export";
 import type { Figure } from "./figure";
-import { value } from "./format";
+import { loss, value } from "./format";
 import { sharedLadder } from "./ladder";
 import { loadPlotly } from "./plotly-loader";
 import { SessionClient } from "./session-client";
@@ -127,7 +127,7 @@ export class Comparison {
       const name = this.metric.value;
       const last = name === "loss" ? metrics?.loss : metrics?.extra[name];
       setText(item.children[1], client.missing ? `${client.sessionId} is gone` : (client.status?.name ?? client.sessionId));
-      setText(item.children[2], typeof last === "number" ? value(last) : "");
+      setText(item.children[2], typeof last !== "number" ? "" : name === "loss" ? loss(last) : value(last));
       setAttributes(item, { "aria-pressed": this.hidden.has(client.sessionId) ? "false" : "true" });
     });
   }

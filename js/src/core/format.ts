@@ -19,6 +19,11 @@ export function value(x: Num | undefined, bad?: NonFinite): string {
   return size < 1e6 ? count(x) : exponent(x);
 }
 
+/** A loss of the wire, which rounds it to four decimals: what reads 0 there is small, and maybe not 0. */
+export function loss(x: Num | undefined, bad?: NonFinite): string {
+  return x === 0 && bad === undefined ? "<1e-4" : value(x, bad);
+}
+
 export function count(x: Num | undefined): string {
   return x === null || x === undefined ? UNKNOWN : Math.round(x).toLocaleString("en-US");
 }

@@ -14,6 +14,7 @@ import {
   type LiveBase,
   type Mark,
   type ProgressUpdate,
+  type SeriesBlock,
   type SessionStatus,
   type Snapshot,
   type TrainingMetrics,
@@ -174,7 +175,10 @@ export class SessionClient implements Sink {
     if (data.seq <= cursor && this.position !== undefined) return;
     const series = (data as Partial<ProgressUpdate>).series;
     if (Array.isArray(series)) this.series.apply(series, cursor);
-    if (this.status !== null) this.mergeLive(this.status, event, data);
+    if (this.status !== null) {
+      this.mergeLive(this.status, event, data);
+      learnNames(this.status, series ?? []);
+    }
     this.position = Math.max(cursor, data.seq);
     this.resyncAt = 0;
     this.resyncs = 0;
@@ -272,6 +276,13 @@ export class SessionClient implements Sink {
 export function isTicking(client: SessionClient): boolean {
   const status = client.status;
   return status !== null && status.status === "running" && !client.missing && client.connection !== "offline";
+}
+
+/** A metric that is recorded for the first time after we came stands in the curves only. */
+function learnNames(status: SessionStatus, series: readonly SeriesBlock[]): void {
+  const names = new Set(series.flatMap((block) => block.columns));
+  status.metricNames.forEach((name) => names.delete(name));
+  if (names.size > 0) status.metricNames = [...status.metricNames, ...names];
 }
 
 /** What changes with each step of a model stands in the metrics only. */

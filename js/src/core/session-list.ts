@@ -6,7 +6,7 @@ import type { Connection } from "./connection";
 import { h, setAttributes, setText, show } from "./dom";
 import type { Feed, Link, Sink } from "./feed";
 import { Selection, type SelectionActions } from "./selection";
-import { count, percent, value } from "./format";
+import { count, loss, percent, value } from "./format";
 import { ALL_SESSIONS, asStatus, isEnded, isObject, type Envelope, type SessionStatus } from "./wire";
 
 const GROUPS: readonly [string, (s: SessionStatus) => boolean][] = [
@@ -183,7 +183,7 @@ function summary(session: SessionStatus): string {
   if (metrics !== null) {
     const validation = metrics.extra.val_loss;
     const bad = metrics.nonFinite?.loss;
-    if (metrics.loss !== null || bad !== undefined) parts.push(`loss ${value(metrics.loss, bad)}`);
+    if (metrics.loss !== null || bad !== undefined) parts.push(`loss ${loss(metrics.loss, bad)}`);
     if (typeof validation === "number") parts.push(`val ${value(validation)}`);
     if (metrics.currentStep !== null) parts.push(`step ${count(metrics.currentStep)}`);
   }
