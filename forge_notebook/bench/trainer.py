@@ -65,7 +65,7 @@ def measure(*, quick: bool, peers: Sequence[str]) -> list[Row]:
 
 def steps(*, quick: bool) -> list[Row]:
     """Steps beside the plain loop's, what each part costs, and the GIL convoy."""
-    rounds = 8 if quick else 30
+    rounds, few = (5, 1) if quick else (30, 7)
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
     data = load_data(BASE)
@@ -83,10 +83,10 @@ def steps(*, quick: bool) -> list[Row]:
             base_cpu, note="a busy machine disturbs this less"),
     ]  # fmt: skip
     for name, changes in PARTS.items():
-        part, _ = _medians(by_turns(data, rounds // 4, **changes)[0])
+        part, _ = _medians(by_turns(data, few, **changes)[0])
         found.append(Row(f"step with {name}", part * base, "ms", "without", wall * base))
     with _busy_thread() as busy:
-        beside, _ = _medians(by_turns(data, rounds // 4, busy)[0])
+        beside, _ = _medians(by_turns(data, few, busy)[0])
     found.append(
         Row("step beside a thread of 1 % duty", beside * base, "ms", "without", wall * base,
             note="the GIL convoy; our own threads are below that")

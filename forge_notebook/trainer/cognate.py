@@ -190,12 +190,14 @@ class CognateTrainer:
     ) -> Launched:
         """Train in `processes` processes of torchrun instead, each with its share of every batch.
 
-        With `ddp` each has a copy of the model. With `fsdp` (torch's FSDP2) each keeps a share of
-        its weights, gradients and optimizer state; it is whole in a process only at the start and
-        for a checkpoint, in main memory. Checkpoints are the same files: a session goes on with any
-        number of processes, in either way or in one, by `CognateTrainer(resume=id)`. `fsdp` takes
-        no `compile`, and `threads="auto"` is each process's share of the cores. Tested on CPUs
-        (gloo); on GPUs each process takes the one of its number (nccl), which is not tested.
+        `distributed` says how: in `ddp` each has a copy of the model; in `fsdp` (torch's FSDP2)
+        each keeps a share of its weights, gradients and optimizer state, and the model is whole in
+        a process only at the start and for a checkpoint, in main memory. Checkpoints are the same
+        files: a session goes on with any number of processes, in either way or in one, by
+        `CognateTrainer(resume=id)`. `fsdp` takes no `compile`, and `threads="auto"` is each
+        process's share of the cores. The slot memory of `cognate-25m` is written from the first
+        process's examples alone. Tested on CPUs (gloo); on GPUs each process takes the one of its
+        number (nccl), which is not tested.
 
         The data must come from the configuration (`data=` of the configuration names a file), for
         the processes read it themselves. Returns once the session exists. `max_restarts` is how

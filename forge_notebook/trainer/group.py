@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from forge_notebook.trainer.bank import BankMemory
 from forge_notebook.trainer.config import ConfigError, TrainingConfig
 from forge_notebook.trainer.hooks import Command, SessionLike
 from forge_notebook.trainer.shards import shard
@@ -50,8 +51,9 @@ class Joined(Group):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """DistributedDataParallel."""
-        return nn.parallel.DistributedDataParallel(model)
+        """DistributedDataParallel. A memory bank's weights are without use while it is empty."""
+        bank = any(isinstance(module, BankMemory) for module in model.modules())
+        return nn.parallel.DistributedDataParallel(model, find_unused_parameters=bank)
 
     def share(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Every `size`-th example."""

@@ -29,9 +29,14 @@ def shard(model: nn.Module, size: int) -> nn.Module:
     for block in getattr(model, "blocks", ()):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
-    if buffers := list(model.buffers()):  # a memory bank: the first process's counts, as in DDP
-        model.register_forward_pre_hook(lambda *_: [dist.broadcast(b, 0) for b in buffers])
+    model.register_forward_pre_hook(_share_buffers)
     return model
+
+
+def _share_buffers(model: nn.Module, _inputs: Any) -> None:
+    """A memory bank: the first process's counts, as in DDP."""
+    for buffer in model.buffers():
+        dist.broadcast(buffer, 0)
 
 
 def whole(value: Any) -> Any:
