@@ -9,7 +9,6 @@ it looks at the sessions that are there instead of training.
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from forge_notebook.bench.ui import BROWSERS
-from forge_notebook.cli._jupyter import Server, jupyter_server, kernel_of
+from forge_notebook.bench import lab_page
+from forge_notebook.cli._jupyter import Server, kernel_of
 
 IMAGES = Path(__file__).parent.parent / "notebooks" / "images"
 WIDTHS = (360, 768, 1200, 1600)
@@ -36,8 +35,6 @@ CELL = """import forge_notebook as forge
 
 trainer = forge.CognateTrainer(forge.TrainingConfig.demo("grok"), name="Live in the cell")
 trainer.start()"""
-IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status
-             === 'idle'"""
 
 
 def main() -> None:
@@ -48,12 +45,10 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    executable = next(path for path in map(shutil.which, BROWSERS) if path)
+    executable = lab_page.browser()
     with (
         tempfile.TemporaryDirectory() as made,
-        jupyter_server(
-            arguments.store or Path(made), "--LabApp.expose_app_in_browser=True"
-        ) as server,
+        lab_page.server(arguments.store or Path(made)) as server,
         kernel_of(server) as kernel,
         sync_playwright() as playwright,
     ):
@@ -139,17 +134,9 @@ class Taker:
     @contextmanager
     def lab(self, width: int, height: int) -> Iterator[Page]:
         """JupyterLab with a training in a cell, and the panel of all sessions beside it."""
-        path = "training.ipynb"
-        cell = {
-            "cell_type": "code", "id": "live", "metadata": {}, "outputs": [],
-            "execution_count": None, "source": CELL,
-        }  # fmt: skip
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-        content = {"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": [cell]}
-        body = {"type": "notebook", "format": "json", "content": content}
-        self.server.request("PUT", f"api/contents/{path}", body)
+        path = lab_page.notebook(self.server, "training", CELL)
         with self.opened(f"lab/tree/{path}", width, height, "light") as page:
-            page.wait_for_function(IDLE)
+            page.wait_for_function(lab_page.IDLE)
             page.add_style_tag(content=".Toastify { display: none; }")  # Jupyter's own questions
             for command in ("filebrowser:hide-main", "forge-notebook:open-panel"):
                 page.evaluate("(c) => window.jupyterapp.commands.execute(c)", command)

@@ -12,7 +12,7 @@ from forge_notebook.cli._jupyter import Server, jupyter_server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 READY_MS = 120_000
-_IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status
+IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status
               === 'idle'"""
 
 
@@ -34,14 +34,14 @@ def running(chromium: str, lab: Server, name: str, code: str, shown: str) -> Ite
     """A page with a notebook of one cell that was run, once its output shows the selector."""
     from playwright.sync_api import sync_playwright
 
-    path = _notebook(lab, name, code)
+    path = notebook(lab, name, code)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         # High enough for the cell and its output: our card does not draw what nobody sees.
         page = launched.new_page(viewport={"width": 1440, "height": 2000})
         page.goto(f"{lab.url}lab/tree/{path}?token={lab.token}&reset")
         page.wait_for_selector(".jp-Notebook .cm-content", timeout=READY_MS)
-        page.wait_for_function(_IDLE, timeout=READY_MS)
+        page.wait_for_function(IDLE, timeout=READY_MS)
         page.locator(".jp-Notebook .cm-content").first.click()
         page.keyboard.press("Control+Enter")
         page.wait_for_selector(shown, state="attached", timeout=READY_MS)
@@ -49,7 +49,8 @@ def running(chromium: str, lab: Server, name: str, code: str, shown: str) -> Ite
         launched.close()
 
 
-def _notebook(lab: Server, name: str, code: str) -> str:
+def notebook(lab: Server, name: str, code: str) -> str:
+    """Write a notebook of one cell; its path."""
     cell: dict[str, Any] = {
         "cell_type": "code", "id": "bench", "source": code,
         "metadata": {}, "outputs": [], "execution_count": None,
