@@ -127,7 +127,12 @@ def _lab(store: Path) -> AbstractContextManager[Server]:
 
 
 def _notebook(server: Server, name: str, code: str) -> str:
-    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cell: dict[str, Any] = {
+        "cell_type": "code",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     content = {
         "nbformat": 4, "nbformat_minor": 5, "metadata": kernel,
