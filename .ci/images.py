@@ -72,7 +72,7 @@ class Taker:
     def for_the_readme(self) -> None:
         """The four pictures."""
         for scheme in ("light", "dark"):
-            with self.opened("forge", 960, 1000, scheme) as page:
+            with self.opened("forge", 1320, 1000, scheme) as page:
                 self.select(page, "Modular addition")
                 page.locator(".jp-ForgeCard").screenshot(path=self.folder / f"card-{scheme}.png")
         with self.opened("forge", 1280, 900, "dark") as page:

@@ -64,6 +64,7 @@ class Server(Endpoint):
         self._environment = {
             **os.environ, "JUPYTER_RUNTIME_DIR": str(self.runtime), "FORGE_STORE": str(store),
             "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         }  # fmt: skip
         self._environment.pop("JUPYTER_TOKEN", None)
         self._process: subprocess.Popen[bytes]
