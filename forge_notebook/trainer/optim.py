@@ -13,8 +13,8 @@ from `python -m forge_notebook.trainer.compare_optimizers`:
     AdamW lr .01 wd 0, GrokFast .98    not in 2000, not in 2000
 
 Weight decay times learning rate is what helps; Muon is par with the best AdamW, GrokFast does not
-help, with or without weight decay. Muon's rows are of another processor than the others: there AdamW
-lr .03 wd 2 took 680, 660.
+help, with or without weight decay. Muon's rows are of another processor than the others: there
+AdamW lr .03 wd 2 took 680, 660.
 """
 
 from __future__ import annotations
