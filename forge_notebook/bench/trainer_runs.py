@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -85,11 +86,13 @@ def text(seconds: float) -> list[Row]:
     config = TrainingConfig.demo("text", model_count=1, max_steps=CALIBRATION, eval_interval=5)
     trial = list(train(config).points())
     per_step = (trial[-1][0] - trial[0][0]) / CALIBRATION  # with evaluations: too long, if anything
-    run = train(TrainingConfig.demo("text", model_count=1, max_steps=int(seconds / per_step)))
+    steps = max(CALIBRATION, int(seconds / per_step))
+    run = train(TrainingConfig.demo("text", model_count=1, max_steps=steps))
     reached = [
         (at, found["bits_per_byte"]) for at, found in run.points() if "bits_per_byte" in found
     ]
-    after, bits = max((at, bits) for at, bits in reached if at <= seconds)
+    in_time = [found for found in reached if found[0] <= seconds]
+    after, bits = (in_time or reached[:1])[-1]  # a busy machine may not get to its first
     zlib_alone, zlib_knowing = _zlib()
     return [
         Row(f"text demo: bits per byte in {seconds:.0f} s", bits, "bit/B", "zlib -9", zlib_alone,
@@ -131,9 +134,11 @@ def _eta(run: Trained) -> Row:
 def _change(run: Trained, until: float) -> float:
     """How much the time of a step after `until` differs from that before, %."""
     speeds = [(at, found["tokens_per_s"]) for at, found in run.points() if "tokens_per_s" in found]
-    before = statistics.harmonic_mean([speed for at, speed in speeds if at <= until])
-    after = statistics.harmonic_mean([speed for at, speed in speeds if at > until])
-    return 100 * abs(before / after - 1)
+    before = [speed for at, speed in speeds if at <= until]
+    after = [speed for at, speed in speeds if at > until]
+    if not before or not after:
+        return math.inf
+    return 100 * abs(statistics.harmonic_mean(before) / statistics.harmonic_mean(after) - 1)
 
 
 def _busy(*runs: Trained) -> str:

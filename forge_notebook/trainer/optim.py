@@ -5,6 +5,7 @@ from `python -m forge_notebook.trainer.compare_optimizers`:
 
     AdamW lr .03 wd 2                  710, 660
     Muon lr .3 wd .1                   730, 690 (of all matrices)
+    Muon lr .1 wd .3                   not in 2000, not in 2000
     AdamW lr .01 wd 1                  1500, 1380
     AdamW lr .01 wd 1, GrokFast .9     1730, 1690
     AdamW lr .01 wd 1, GrokFast .98    not in 2000, 1920
@@ -12,8 +13,8 @@ from `python -m forge_notebook.trainer.compare_optimizers`:
     AdamW lr .01 wd 0, GrokFast .98    not in 2000, not in 2000
 
 Weight decay times learning rate is what helps; Muon is par with the best AdamW, GrokFast does not
-help, with or without weight decay. Muon's row is of another processor than the others: there AdamW
-lr .03 wd 2 took 680, 660.
+help, with or without weight decay. Muon's rows are of another processor than the others: there
+AdamW lr .03 wd 2 took 680, 660.
 """
 
 from __future__ import annotations
