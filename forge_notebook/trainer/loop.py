@@ -118,5 +118,5 @@ def train_model(run: ModelRun, control: Control, threads: Threads) -> None:
         elif run.due(run.config.checkpoint_interval):
             run.save()
         if change := threads.watch(seconds):
-            run.event("alert", kind="threads", message=change)
+            run.event("recovery", kind="threads", message=change)
     run.collect(wait=True)
