@@ -54,10 +54,10 @@ class Threads:
             return None
         before, usual = self.count, self._usual
         after = self.choose()
-        return (
-            f"a step takes {middle * 1e3:.3g} ms instead of {usual * 1e3:.3g}: "
-            f"{after} threads instead of {before}"
-        )
+        if after == before:
+            return None
+        slower = f"a step takes {middle * 1e3:.3g} ms instead of {usual * 1e3:.3g}"
+        return f"{slower}; threads: {before} before, {after} now"
 
 
 def _fastest(model: nn.Module, data: Data, config: TrainingConfig) -> int:
