@@ -27,6 +27,7 @@ RAW = "raw send loop"
 # flask-socketio has a thread for each viewer; the others cannot keep up with more at 10 Hz.
 MOST = {"flask-socketio": 1000, "python-socketio": 5000, "write_message": 5000}
 AT_ONCE = 100  # viewers that connect together
+START_S = 20.0
 RATIO = 1.3  # to a raw send loop: 11 us where a send cost 8.6
 HZ = 10
 VARIANTS = (RAW, "ours", "write_message", *NEEDS)
@@ -109,6 +110,19 @@ class Server:
             env={**os.environ, "FORGE_STORE": store},
         )  # fmt: skip
         self.port = int(self._line())
+        self._wait()
+
+    def _wait(self) -> None:
+        """Until it takes connections: flask-socketio names its port before it listens."""
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=START_S).close()
+                return
+            except ConnectionRefusedError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.05)
 
     def _line(self) -> str:
         assert self.process.stdout is not None

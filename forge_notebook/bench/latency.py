@@ -46,15 +46,11 @@ session
 _PAGE = r"""() => {
   const seen = globalThis.forgeSeen = [];
   const card = document.querySelector(".forge-cell");
-  let path = null;
-  const look = () => {
-    const now = card.querySelector("path.js-line")?.getAttribute("d") ?? null;
+  new MutationObserver((changes) => {
+    if (!changes.some(({ target }) => target.matches("path.js-line"))) return;
     const step = Number(/step ([\d,]+)/.exec(card.textContent)?.[1].replaceAll(",", ""));
-    if (now !== path) requestAnimationFrame(() => seen.push([step, Date.now()]));
-    path = now;
-    requestAnimationFrame(look);
-  };
-  requestAnimationFrame(look);
+    requestAnimationFrame(() => seen.push([step, Date.now()]));
+  }).observe(card, { subtree: true, attributes: true, attributeFilter: ["d"] });
 }"""
 
 

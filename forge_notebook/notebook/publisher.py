@@ -1,8 +1,8 @@
 """The one thread of a kernel that talks to widgets: it reads the run logs and sends what is new.
 
 Only this thread touches a widget after its creation: ipywidgets' state is not safe against a
-second writer (measured: skipped and reordered sets). Sends at most 10 messages a second for each
-session, all new points in one; nothing while no view is alive.
+second writer (measured: skipped and reordered sets). A card sends at most 10 messages a second, all
+new points in one; nothing while no view is alive.
 
 On Colab it has no thread: that shows only what the main thread sends. There the rounds are run by
 ``log``, by the beginning and the end of cells and by the page's own messages, in the main thread.
@@ -22,11 +22,16 @@ from forge_notebook.recording import display
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 0.1  # 10 Hz: SPEC; Jupyter silently drops above 1,000 messages a second
+INTERVAL_S = 0.1  # between two rounds while nobody looks
+LOOK_S = 0.03  # while somebody does: one round is a ``stat`` for each card, 10 Hz is the card's
 
 
 class Card(Protocol):
     """A widget as the publisher sees it."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody looks."""
 
     def answer(self, event: str, data: dict[str, object]) -> None:
         """Answer one request of the page."""
@@ -98,8 +103,10 @@ class Publisher:
                 card, event, data = self._requests.get(timeout=max(0.0, due - time.monotonic()))
                 self._guard(card, lambda: card.answer(event, data))  # noqa: B023
             except queue.Empty:
-                due = time.monotonic() + INTERVAL_S
-                for card in list(self._cards):
+                cards = list(self._cards)
+                watched = any(card.watched for card in cards)
+                due = time.monotonic() + (LOOK_S if watched else INTERVAL_S)
+                for card in cards:
                     self._guard(card, card.publish)
 
     def _guard(self, card: Card, call: object) -> None:

@@ -16,6 +16,7 @@ from forge_notebook.core.control import CommandRefused, send_command
 from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.follower import Follower
 from forge_notebook.core.status import ENDED
+from forge_notebook.core.throttle import Throttle
 from forge_notebook.core.wire import ERROR, MIME_TYPE
 from forge_notebook.notebook.picture import HEIGHT, WIDTH, picture
 from forge_notebook.notebook.publisher import publisher
@@ -25,6 +26,8 @@ from forge_notebook.recording.session import Session
 
 STATIC = Path(__file__).parent.parent / "static"
 VIEW_S = 30.0  # without a sign of life for that long, nobody looks
+RATE_HZ = 10.0  # SPEC; Jupyter silently drops above 1,000 messages a second
+CHECK_S = 0.1  # how often it is looked whether the log has a writer, which opens the file
 # What a page asks the kernel for where no server of ours serves it. The module of the widget is
 # sent with each model, so it is small; the card it shows is loaded once per page.
 FILES = {"card": "card-*.mjs", "plotly": "plotly.mjs"}
@@ -48,6 +51,8 @@ class SessionWidget(anywidget.AnyWidget):
         self._follower = Follower(self._folder, keep_rows=0)
         self._follower.load()
         self._seen_until = 0.0
+        self._throttle = Throttle(RATE_HZ)
+        self._next_check = 0.0
         self._displays: list[str] = []
         self._final = False
         super().__init__(session_id=session_id)
@@ -75,7 +80,8 @@ class SessionWidget(anywidget.AnyWidget):
 
     def _answer(self, event: str, data: dict[str, Any]) -> None:
         if event == "subscribe_session":
-            self._catch_up()
+            self._read()
+            self._tell_news()
             after = data.get("after")
             for name, message in self._follower.opening(after if isinstance(after, int) else None):
                 self._tell(name, message)
@@ -87,22 +93,35 @@ class SessionWidget(anywidget.AnyWidget):
             file = max(STATIC.glob(FILES[event]))  # one, unless the front end is not built
             self.send({"event": event, "data": {}}, buffers=[file.read_bytes()])
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody looks, as far as is known."""
+        # In the main thread a page cannot be heard while a cell runs.
+        return publisher.in_main_thread or time.monotonic() <= self._seen_until
+
     def publish(self) -> None:
         """Send what is new, if anybody looks; at the end refresh the saved picture."""
+        now = time.monotonic()
         with self._reading:
-            # In the main thread a page cannot be heard while a cell runs.
-            if publisher.in_main_thread or time.monotonic() <= self._seen_until:
-                self._catch_up()
-            if self._displays and not self._final:
-                self._freeze_at_end()
+            if watched := self.watched:
+                self._read()
+                follower = self._follower
+                if follower.pending and (follower.urgent or self._throttle.ready(now)):
+                    self._tell_news()
+            if now >= self._next_check:
+                self._next_check = now + CHECK_S
+                if watched and (message := self._follower.died()) is not None:
+                    self._tell(*message)
+                if self._displays and not self._final:
+                    self._freeze_at_end()
 
-    def _catch_up(self) -> None:
+    def _read(self) -> None:
         while self._follower.read():
             pass
+
+    def _tell_news(self) -> None:
         for event, data in self._follower.messages():
             self._tell(event, data)
-        if (message := self._follower.died()) is not None:
-            self._tell(*message)
 
     def _tell(self, event: str, data: dict[str, Any]) -> None:
         self.send({"event": event, "data": data})
@@ -129,8 +148,7 @@ class SessionWidget(anywidget.AnyWidget):
         """A saved notebook holds the output as displayed: before training. Replace it once."""
         if self._follower.alive():
             return
-        while self._follower.read():
-            pass
+        self._read()
         if self._follower.state.status in ENDED:
             self._final = True
             bundle = self._bundle()  # drawing the picture takes a quarter of a second

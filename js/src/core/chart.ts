@@ -6,8 +6,8 @@ import type { PlotlyApi } from "./plotly-loader";
 import { look, moveCurves, named } from "./quick-draw";
 import type { Theme } from "./theme";
 
-/** The wire brings at most 10 updates a second; draws need not come closer. */
-const DRAW_EVERY_MS = 100;
+/** The wire brings 10 updates a second, and at times two close together. */
+const DRAW_EVERY_MS = 50;
 /** Between two draws of Plotly only the curves move, and with them nothing it knows. */
 export const PLOTLY_EVERY_MS = 2000;
 /** During a theme switch JupyterLab hides the page: width 0, and no observer fires. */
