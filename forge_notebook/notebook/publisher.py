@@ -23,7 +23,7 @@ from forge_notebook.recording import display
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.1  # between two rounds while nobody looks
-LOOK_S = 0.03  # while somebody does: one round is a ``stat`` for each card, 10 Hz is the card's
+LOOK_S = 0.05  # while somebody does: one round is a ``stat`` for each card, 10 Hz is the card's
 
 
 class Card(Protocol):
