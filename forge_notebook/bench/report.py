@@ -74,6 +74,8 @@ def markdown(areas: Areas, where: Setting) -> str:
         f"Python {where['python']}, {versions}.",
         "",
         *_comparison([row for rows in areas.values() for row in rows]),
+        "<details><summary>Every row, with its goal and what stands beside it</summary>",
+        "",
         "| area | what | measured | goal | | beside, in the same run |",
         "|---|---|---:|---|---|---|",
     ]
@@ -89,7 +91,7 @@ def markdown(areas: Areas, where: Setting) -> str:
                 beside,
             )
             lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "</details>"])
 
 
 def _comparison(rows: Sequence[Row]) -> list[str]:
