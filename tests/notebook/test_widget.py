@@ -8,6 +8,8 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ import forge_notebook as forge
 from forge_notebook.core.wire import MIME_TYPE
 from forge_notebook.notebook import widget as module
 from forge_notebook.notebook.picture import picture
+from forge_notebook.notebook.publisher import publisher
 from forge_notebook.notebook.widget import SessionWidget
 from forge_notebook.recording import Session
 
@@ -83,6 +86,26 @@ def test_a_page_gets_the_opening_then_every_point_once(
     wait_for(lambda: len(losses()) >= 59)
     assert losses() == [2.0, *map(float, range(2, 60))]
     assert len(sent) < 30  # 0.3 s at 10 Hz, not one for each of 58 points
+
+
+def test_at_most_ten_updates_a_second_however_often_it_looks_and_events_at_once(
+    session: Session, card: SessionWidget, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.remove(card)
+    with card._reading:  # a round under way ends first
+        clock = 0.0
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock))
+        card._seen_until = math.inf
+    for look in range(100):
+        clock = 0.02 * look
+        session.log(look + 2, loss=1.0)
+        card.publish()
+    updates = [m["data"] for m in sent if m["event"] == "progress_update"]
+    assert 20 <= len(updates) <= 22  # two seconds, and a burst of two
+    assert all(b["fromSeq"] == a["seq"] for a, b in pairwise(updates))
+    session.event("checkpoint_saved", path="x")
+    card.publish()
+    assert sent[-1]["event"] == "checkpoint_saved"
 
 
 def test_a_page_that_comes_back_resumes_by_its_cursor(
