@@ -95,7 +95,7 @@ async def _received(session: Session, store: str, times: int) -> list[float]:
 def _log(session: Session, times: int) -> None:
     for _ in range(times):
         session.log(loss=1.0, sent=time.monotonic())
-        time.sleep(0.1)
+        time.sleep(PERIOD_S)
 
 
 def _subscribe(session_id: str) -> str:

@@ -20,7 +20,8 @@ from forge_notebook.trainer.data import TextData, load_data
 
 GROKKED_S = 10.0  # from 99 % of the training pairs right to 99 % of those held out
 MINUTE = 60.0  # s of the text run
-CALIBRATION = 20  # steps from which it is known how many fit
+WARM_UP, CALIBRATION = 20, 60  # steps; between the two it is measured how many fit
+SHARE = 0.95  # of the time for steps and evaluations; checkpoints are the rest
 ETA_ERROR = 10.0  # %
 QUIET = 0.9  # of one core, which this process must have got; else the machine is too busy to judge
 
@@ -83,10 +84,11 @@ def _first(run: Trained, name: str) -> float:
 
 def text(seconds: float) -> list[Row]:
     """Bits per held-out byte after so long a run of the text demo, and its ETA after a tenth."""
-    config = TrainingConfig.demo("text", model_count=1, max_steps=CALIBRATION, eval_interval=5)
-    trial = list(train(config).points())
-    per_step = (trial[-1][0] - trial[0][0]) / CALIBRATION  # with evaluations: too long, if anything
-    steps = max(CALIBRATION, int(seconds / per_step))
+    config = TrainingConfig.demo("text", model_count=1, max_steps=CALIBRATION)
+    times = [at for at, found in train(config).points() if "loss" in found]
+    warm = WARM_UP // config.progress_update_interval  # the first row is of step 1
+    per_step = (times[-1] - times[warm]) / (CALIBRATION - WARM_UP)
+    steps = max(CALIBRATION, int(SHARE * seconds / per_step))
     run = train(TrainingConfig.demo("text", model_count=1, max_steps=steps))
     reached = [
         (at, found["bits_per_byte"]) for at, found in run.points() if "bits_per_byte" in found

@@ -17,6 +17,7 @@ from forge_notebook.core.history import Curves
 from forge_notebook.core.runlog import EVENT, POINTS, Reader, Record, has_writer, read_log
 from forge_notebook.core.session import SessionState, alert_mark
 from forge_notebook.core.status import ENDED, Status
+from forge_notebook.core.throttle import Throttle
 from forge_notebook.core.wire import (
     PROGRESS_UPDATE,
     SESSION_STATUS,
@@ -143,15 +144,11 @@ class Follower:
         self._events.append(Event(record.seq, data["event"], payload, before))
         self._last_event = record.seq
 
-    @property
-    def urgent(self) -> bool:
-        """Whether a lifecycle event waits: those are never throttled."""
-        return self._last_event > self.sent
-
-    @property
-    def pending(self) -> bool:
-        """Whether the live viewers have not been told everything that was read."""
-        return self.state.seq > self.sent
+    def due(self, throttle: Throttle, now: float) -> bool:
+        """Whether to tell the live viewers what was read; lifecycle events are never throttled."""
+        if self.state.seq <= self.sent:
+            return False
+        return self._last_event > self.sent or throttle.ready(now)
 
     def messages(self) -> list[Message]:
         """What the live viewers have not been told yet, in order."""

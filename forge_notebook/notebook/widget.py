@@ -105,8 +105,7 @@ class SessionWidget(anywidget.AnyWidget):
         with self._reading:
             if watched := self.watched:
                 self._read()
-                follower = self._follower
-                if follower.pending and (follower.urgent or self._throttle.ready(now)):
+                if self._follower.due(self._throttle, now):
                     self._tell_news()
             if now >= self._next_check:
                 self._next_check = now + CHECK_S

@@ -228,7 +228,7 @@ class Hub:
         follower = feed.follower
         while follower.read() == 2000:
             await asyncio.sleep(0)
-        if follower.pending and (follower.urgent or feed.throttle.ready(now)):
+        if follower.due(feed.throttle, now):
             before = follower.sent
             if messages := follower.messages():
                 await self._broadcast(feed, before, Batch(messages))
