@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bisect
 
 MAX_SAMPLES = 256
 WHOLE_S = 30.0  # half of a short run may hold no evaluation, and then the ETA is 15 % early
@@ -50,23 +50,21 @@ class Clock:
         if self._running_since is not None:
             self.active = max(self.active, self._base + time - self._running_since)
 
-    def window(self) -> Iterator[tuple[float, int]]:
-        """The samples of the later half of the run, but of at least 30 s of it, newest last.
+    def later_half(self) -> tuple[tuple[float, int], tuple[float, int]]:
+        """The first and the newest sample of the later half of the run, but of at least 30 s of it.
 
         Half, because it holds evaluations and checkpoints in their true share, and still follows
         a change of speed.
         """
         half = min(self.active / 2, max(0.0, self.active - WHOLE_S))
-        for sample in self._samples:
-            if sample[0] >= half:
-                yield sample
-        yield self._newest
+        index = bisect.bisect_left(self._samples, half, key=lambda sample: sample[0])
+        first = self._samples[index] if index < len(self._samples) else self._newest
+        return first, self._newest
 
 
 def remaining_seconds(clock: Clock, steps_left: int) -> float | None:
     """Steps left times the measured seconds per step; None before ``MIN_STEPS`` steps."""
-    samples = list(clock.window())
-    (first_time, first_step), (last_time, last_step) = samples[0], samples[-1]
+    (first_time, first_step), (last_time, last_step) = clock.later_half()
     if last_step - first_step < MIN_STEPS:
         (first_time, first_step) = (0.0, 0)
         if last_step < MIN_STEPS:
