@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 
 STRETCH = 128  # rows of one summary: two candidates of 128 rows still give 2,000 points of 1.3e5
 MAX_ODD = 200  # non-finite values drawn as marks, per curve
-_TAIL = 4096
 
 
 class Column:
-    """Numbers of one type, appended one by one and read as one array."""
+    """Numbers of one type, read as one array; ``append`` takes one more."""
 
     def __init__(self, code: str) -> None:
         self._code = code
         self._tail = array(code)
+        self.append: Callable[[Any], None] = self._tail.append
         self._buffer: NDArray[Any] = np.empty(0, dtype=code)
         self._sealed = 0
 
@@ -36,12 +37,6 @@ class Column:
 
     def __len__(self) -> int:
         return self._sealed + len(self._tail)
-
-    def append(self, value: float) -> None:
-        """Append one number."""
-        self._tail.append(value)  # type: ignore[arg-type]
-        if len(self._tail) >= _TAIL:
-            self.all()
 
     def all(self) -> NDArray[Any]:
         """Everything so far, without copying it; later appends do not change what was given."""
@@ -53,7 +48,7 @@ class Column:
                 self._buffer = grown
             self._buffer[self._sealed : end] = self._tail
             self._sealed = end
-            self._tail = array(self._code)
+            del self._tail[:]
         return self._buffer[: self._sealed]
 
 
@@ -117,6 +112,7 @@ class Columns:
         self.step = Column("q")
         self.time = Column("d")
         self.values = [Column("d") for _ in names]
+        self._appends = [c.append for c in (self.seq, self.step, self.time, *self.values)]
         self._summaries = [Summary() for _ in names]
         self._steps_grow = self._times_grow = True
         self._last_step, self._last_time = -(1 << 63), -math.inf
@@ -129,11 +125,10 @@ class Columns:
         if time < self._last_time:
             self._times_grow = False
         self._last_step, self._last_time = point.step, time
-        self.seq.append(seq)
-        self.step.append(point.step)
-        self.time.append(time)
-        for column, value in zip(self.values, point.values, strict=True):
-            column.append(value)
+        for append, number in zip(
+            self._appends, (seq, point.step, time, *point.values), strict=True
+        ):
+            append(number)
 
     def frozen(self) -> dict[tuple[str, int], NDArray[Any]]:
         """Every array of this, by a name of its own."""

@@ -78,16 +78,14 @@ def frame_end(data: bytes, at: int) -> int:
     """Where the frame at ``at`` ends; 0 where it is not complete, -1 where it is not right."""
     if len(data) - at < _OVERHEAD:
         return 0
-    if data[at : at + 2] != SYNC:
+    sync, _, _, length, _ = HEAD.unpack_from(data, at)
+    if sync != SYNC or length > MAX_PAYLOAD:
         return -1
-    length: int = HEAD.unpack_from(data, at)[3]
-    if length > MAX_PAYLOAD:
-        return -1
-    end = at + _OVERHEAD + length
+    end: int = at + _OVERHEAD + length
     if end > len(data):
         return 0
-    crc: int = CRC.unpack_from(data, end - CRC.size)[0]
-    return end if zlib.crc32(memoryview(data)[at : end - CRC.size]) == crc else -1
+    checked = end - CRC.size
+    return end if (zlib.crc32(data[at:checked]),) == CRC.unpack_from(data, checked) else -1
 
 
 def rank_and_seq(stored: int) -> tuple[int, int]:

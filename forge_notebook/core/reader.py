@@ -147,10 +147,10 @@ class Reader:
     def _take(self, data: bytes, at: int, end: int, records: list[Record]) -> None:
         _, kind, version, _, stored = HEAD.unpack_from(data, at)
         rank, own = rank_and_seq(stored)
-        payload = data[at + HEAD.size : end - CRC.size]
+        at += HEAD.size
         known_format = 1 <= version <= VERSION
         if kind == COLUMNS and known_format:
-            value = json.loads(payload)
+            value = json.loads(data[at : end - CRC.size])
             names = tuple(f"{n} (rank {rank})" if rank else n for n in value["names"])
             self._columns[rank, value["id"]] = (struct.Struct(f"<{len(names)}d"), names)
         new = own - self.newest.get(rank, 0)
@@ -162,16 +162,16 @@ class Reader:
         if not known_format:  # of a newer release: its numbers may mean something else
             self.lost += 1
         elif kind == POINTS:
-            time_ns, step, model, columns = POINT.unpack_from(payload)
+            time_ns, step, model, columns = POINT.unpack_from(data, at)
             known = self._columns.get((rank, columns))
             if known is None:  # its columns record was damaged
                 self.lost += 1
                 return
             body, names = known
-            values = body.unpack_from(payload, POINT.size)
+            values = body.unpack_from(data, at + POINT.size)
             records.append(Record(self.seq, kind, Point(time_ns, step, model, names, values)))
         elif kind in (SESSION, EVENT):
-            records.append(Record(self.seq, kind, json.loads(payload)))
+            records.append(Record(self.seq, kind, json.loads(data[at : end - CRC.size])))
 
 
 def read_log(path: Path) -> Iterator[Record]:

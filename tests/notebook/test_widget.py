@@ -65,6 +65,22 @@ def test_nothing_is_sent_while_nobody_looks(session: Session, sent: Sent) -> Non
     assert sent == []
 
 
+def test_a_few_rows_are_read_while_nobody_looks(
+    session: Session, card: SessionWidget, sent: Sent
+) -> None:
+    publisher.remove(card)  # the rounds are ours
+    read = card._follower.state.seq
+    for step in range(2, 402):
+        session.log(step, loss=1.0)
+    for rounds in range(1, 4):
+        card._next_unseen = 0.0
+        for _ in range(10):
+            card.publish()
+        assert card._follower.state.seq == read + 100 * rounds
+    card.answer("subscribe_session", {})
+    assert sent[-1]["data"]["seq"] >= 400
+
+
 def test_a_page_gets_the_opening_then_every_point_once(
     session: Session, card: SessionWidget, sent: Sent
 ) -> None:
