@@ -48,8 +48,9 @@ class TrainingConfig:
     variants
         Whether the models differ as published, or by their seed only.
     halting, memory, tied
-        The adaptive core; the slot memory; whether the logits' matrix is the embedding. The first
-        two are there to be observed: at this size neither is a gain (measured, `trainer/model.py`).
+        The adaptive core, else a plain block in its place; the slot memory; whether the logits'
+        matrix is the embedding. The first two are there to be observed: at this size neither is a
+        gain (measured, `trainer/model.py`).
     seed
         Model i uses `seed + 1000 * i`, for weights and data order.
     max_steps

@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from forge_notebook.core.catalog import Catalog
 from forge_notebook.core.control import send_command
-from forge_notebook.core.runlog import Reader
-from forge_notebook.core.session import SessionState
 from forge_notebook.recording import display
 from forge_notebook.trainer.config import TrainingConfig
 
@@ -41,6 +40,7 @@ class Launched:
         resume: str | None = None,
     ) -> None:
         self.store = store
+        self._catalog = Catalog(store)
         self._folder = Path(tempfile.mkdtemp(prefix="forge-launch-"))
         job = {"config": config.to_dict(), "name": name, "store": str(store)}
         (self._folder / "job.json").write_text(json.dumps({**job, "distributed": distributed}))
@@ -76,15 +76,11 @@ class Launched:
     @property
     def status(self) -> str:
         """The session's status, as its log says."""
-        state, reader = SessionState(self.session_id), Reader(self._session / "run.log")
-        while records := reader.read():
-            for record in records:
-                state.apply(record)
-        return state.status.value
+        return self._catalog.state(self.session_id).status.value
 
     def send_command(self, name: str, **args: Any) -> None:
         """Ask for pause, resume, stop, checkpoint or set, as any viewer may."""
-        send_command(self._session, name, args)
+        send_command(self._catalog.folder(self.session_id), name, args)
 
     @property
     def widget(self) -> Any:
@@ -97,10 +93,6 @@ class Launched:
     def _display_(self) -> Any:
         """What marimo shows of it."""
         return self.widget
-
-    @property
-    def _session(self) -> Path:
-        return self.store / self.session_id
 
     def _output(self) -> str:
         return (self._folder / "output.log").read_text()[-4000:]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from forge_notebook.core.catalog import check_session_id, store_path
-from forge_notebook.core.errors import UnknownSession
-from forge_notebook.core.runlog import Reader, has_writer
-from forge_notebook.core.session import SessionState
+from forge_notebook.core.catalog import Catalog, store_path
+from forge_notebook.core.runlog import has_writer
 from forge_notebook.core.status import Status
 from forge_notebook.trainer.config import ConfigError, TrainingConfig
 
@@ -25,17 +23,10 @@ class Past:
 
 def recorded(session_id: str, store: Path | str | None = None) -> Past:
     """Fold a session's log. Raises where there is nothing of ours to go on with."""
-    root = Path(store) if store is not None else store_path()
-    path = root / check_session_id(session_id) / "run.log"
-    if not path.exists():
-        raise UnknownSession(f"no session {session_id!r} in {root}; nothing to resume")
-    if has_writer(path):
+    catalog = Catalog(Path(store) if store is not None else store_path())
+    if has_writer(catalog.folder(session_id) / "run.log"):
         raise ConfigError(f"resume={session_id!r} is not possible: the session is still training")
-    state = SessionState(session_id)
-    reader = Reader(path)
-    while records := reader.read():
-        for record in records:
-            state.apply(record)
+    state = catalog.state(session_id)
     if state.status is Status.COMPLETED:
         raise ConfigError(f"resume={session_id!r} is not possible: the session is completed")
     known = {field.name for field in fields(TrainingConfig)}

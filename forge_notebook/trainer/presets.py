@@ -22,8 +22,9 @@ VARIANTS = (
     ("adaptive", 0.99, 0.3, 0.7, 2048),
 )
 
-# blocks=2 learns more per second than 3: 360 steps 1.49 nats, 300 steps of 3 blocks 1.56
-TINY = {"width": 128, "heads": 4, "hidden": 352, "blocks": 2, "core_steps": 2}
+# One block before the core learns more per second than two: in the same time 480 steps reach 2.02
+# bits per byte, 390 steps of two blocks 2.13.
+TINY = {"width": 128, "heads": 4, "hidden": 352, "blocks": 1, "core_steps": 2}
 PUBLISHED = {
     "width": 216, "heads": 4, "hidden": 864, "blocks": 11, "core_steps": 2, "top": 4, "rope": True,
 }  # fmt: skip
@@ -60,8 +61,8 @@ def _model(config: TrainingConfig, data: Data, index: int) -> nn.Module:
             return BitNet(data.seq_len, ONEHOT_HIDDEN)
         return OneHotNet(data.classes, ONEHOT_HIDDEN)
     shape = Shape(data.classes, data.seq_len, **_sizes(config), tied=config.tied)
-    if not config.halting:
-        shape = replace(shape, core_steps=0)
+    if not config.halting and shape.core_steps:  # a plain block in the core's place
+        shape = replace(shape, core_steps=0, blocks=shape.blocks + 1)
     if config.task != "text" and config.preset == "tiny":
         return Cognate(shape)
     variant = VARIANTS[index % len(VARIANTS) if config.variants == "published" else 0]
