@@ -121,8 +121,10 @@ async function follow(registry: ISettingRegistry | null, watcher: NotebookWatche
   try {
     const settings = await registry.load(notebooks.id);
     const read = (): void => {
-      watcher.options.saveOnStart = settings.get("saveOnStart").composite !== false;
-      watcher.options.fallbackCard = settings.get("fallbackCard").composite !== false;
+      watcher.set({
+        saveOnStart: settings.get("saveOnStart").composite !== false,
+        fallbackCard: settings.get("fallbackCard").composite !== false,
+      });
     };
     settings.changed.connect(read);
     read();
