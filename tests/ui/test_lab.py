@@ -154,3 +154,26 @@ def test_the_theme_follows_jupyterlab(lab: Lab, page: Page) -> None:
     dark = colours()
     assert light[0] != dark[0]
     assert light[1] != dark[1]
+
+
+@pytest.mark.parametrize(
+    "label", ["Show Training Sessions", "Open Training Session", "Compare Training Sessions"]
+)
+def test_the_palette_leads_to_the_panel(lab: Lab, page: Page, label: str) -> None:
+    page.goto(f"{lab.url}lab?token={lab.token}&reset")
+    page.wait_for_function(
+        "() => window.jupyterapp?.commands.hasCommand('forge-notebook:open-panel')"
+    )
+    # The launcher comes last and takes the focus, without which the palette closes.
+    page.wait_for_selector(".jp-Launcher-body")
+    page.evaluate("() => window.jupyterapp.restored.then(() => true)")
+    expect(page.locator(".jp-ForgePanel")).to_be_hidden()
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:activate-command-palette')")
+    search = page.locator(".jp-ModalCommandPalette .lm-CommandPalette-input")
+    search.fill(label)
+    best = page.locator(".lm-CommandPalette-item.lm-mod-active .lm-CommandPalette-itemLabel")
+    expect(best).to_have_text(label)
+    search.press("Enter")
+    panel = page.locator(".jp-ForgePanel")
+    expect(panel.get_by_role("heading", name="Training sessions")).to_be_visible()
+    expect(panel.get_by_text("No sessions yet")).to_be_visible()

@@ -74,6 +74,28 @@ def test_sessions_are_compared_deleted_and_the_layout_comes_back(lab: Lab, page:
     expect(page.locator(".jp-ForgePanel").get_by_text("Run 2").first).to_be_visible()
 
 
+def test_ten_sessions_are_compared_and_an_eleventh_is_refused(lab: Lab, page: Page) -> None:
+    record(lab, THREE.replace("range(3)", "range(11)"))
+    page.goto(f"{lab.url}forge?token={lab.token}")
+    for run in range(10):
+        page.get_by_label(f"Tick Run {run}", exact=True).check()
+    page.get_by_role("button", name="Compare").click()
+    comparison = page.locator(".jp-ForgeCompare")
+    wait_for_points(page, 80, where=".jp-ForgeCompare")
+    expect(comparison.locator("path.js-line")).to_have_count(10)
+    looks = comparison.locator("path.js-line").evaluate_all(
+        """curves => curves.map(c => getComputedStyle(c).stroke
+                                     + getComputedStyle(c).strokeDasharray)"""
+    )
+    assert len(set(looks)) == 10  # each told from the others
+    names = comparison.locator(".forge-legend-name")
+    assert names.all_inner_texts() == [f"Run {run}" for run in range(10)]
+
+    page.get_by_label("Tick Run 10").check()
+    expect(page.get_by_text("11 ticked, at most 10 can be compared")).to_be_visible()
+    expect(page.get_by_role("button", name="Compare")).to_be_disabled()
+
+
 def test_the_end_of_a_training_is_told(lab: Lab, page: Page) -> None:
     page.goto(f"{lab.url}lab?token={lab.token}&reset")
     page.wait_for_function(

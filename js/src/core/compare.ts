@@ -128,7 +128,7 @@ export class Comparison {
       const last = name === "loss" ? metrics?.loss : metrics?.extra[name];
       setText(item.children[1], client.missing ? `${client.sessionId} is gone` : (client.status?.name ?? client.sessionId));
       setText(item.children[2], typeof last !== "number" ? "" : name === "loss" ? loss(last) : value(last));
-      setAttributes(item, { "aria-pressed": this.hidden.has(client.sessionId) ? "false" : "true" });
+      setAttributes(item, { "aria-pressed": this.hidden.has(client.sessionId) ? "false" : "true", title: client.status?.name ?? client.sessionId });
     });
   }
 

@@ -95,6 +95,12 @@ export class Selection {
     this.remove.disabled = running;
     this.compare.title = n < 2 || n > MOST_COMPARED ? `Tick 2 to ${MOST_COMPARED} sessions` : "";
     this.remove.title = running ? "A running session cannot be deleted: stop it first" : "";
-    setText(this.text, this.trouble !== "" ? this.trouble : this.asking ? `Delete ${n === 1 ? "1 session" : `${n} sessions`} and all records?` : `${n} ticked`);
+    setText(this.text, this.says(n));
+  }
+
+  private says(n: number): string {
+    if (this.trouble !== "") return this.trouble;
+    if (this.asking) return `Delete ${n === 1 ? "1 session" : `${n} sessions`} and all records?`;
+    return n > MOST_COMPARED ? `${n} ticked, at most ${MOST_COMPARED} can be compared` : `${n} ticked`;
   }
 }

@@ -178,7 +178,8 @@ export class SessionList implements Sink {
 function summary(session: SessionStatus): string {
   const parts: string[] = [];
   const progress = overallProgress(session);
-  if (progress !== null) parts.push(percent(progress));
+  // Of a completed session its state says it, and in the panel there is room for one of the two.
+  if (progress !== null && session.status !== "completed") parts.push(percent(progress));
   const metrics = session.metrics;
   if (metrics !== null) {
     const validation = metrics.extra.val_loss;

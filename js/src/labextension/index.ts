@@ -43,7 +43,6 @@ const panel: JupyterFrontEndPlugin<void> = {
       caption: "Open the card of a training session as a tab",
       icon: forgeIcon,
       describedBy: SESSION_ARGS,
-      isVisible: (args) => typeof args.sessionId === "string",
       execute: (args) => {
         const sessionId = args.sessionId;
         // From the palette, without a session: the panel is where one chooses.
@@ -63,7 +62,6 @@ const panel: JupyterFrontEndPlugin<void> = {
       caption: "Draw one metric of several sessions on one chart",
       icon: forgeIcon,
       describedBy: COMPARE_ARGS,
-      isVisible: (args) => Array.isArray(args.sessionIds),
       execute: (args) => {
         const ids = Array.isArray(args.sessionIds) ? args.sessionIds.filter((id) => typeof id === "string") : [];
         // From the palette, without sessions: the panel is where one ticks them.
@@ -80,7 +78,6 @@ const panel: JupyterFrontEndPlugin<void> = {
     });
     palette?.addItem({ command: CommandIDs.openPanel, category: CATEGORY });
     palette?.addItem({ command: CommandIDs.openSession, category: CATEGORY });
-
     palette?.addItem({ command: CommandIDs.compare, category: CATEGORY });
 
     restorer?.add(sidebar, PANEL_ID);
@@ -124,8 +121,10 @@ async function follow(registry: ISettingRegistry | null, watcher: NotebookWatche
   try {
     const settings = await registry.load(notebooks.id);
     const read = (): void => {
-      watcher.options.saveOnStart = settings.get("saveOnStart").composite !== false;
-      watcher.options.fallbackCard = settings.get("fallbackCard").composite !== false;
+      watcher.set({
+        saveOnStart: settings.get("saveOnStart").composite !== false,
+        fallbackCard: settings.get("fallbackCard").composite !== false,
+      });
     };
     settings.changed.connect(read);
     read();

@@ -13,7 +13,7 @@ export interface WatcherOptions {
 }
 
 export class NotebookWatcher {
-  readonly options: WatcherOptions = { saveOnStart: true, fallbackCard: true };
+  private options: WatcherOptions = { saveOnStart: true, fallbackCard: true };
   private readonly saved = new Set<string>();
   private readonly observer: MutationObserver;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -27,6 +27,11 @@ export class NotebookWatcher {
       if (records.some((r) => !inCard(r.target))) this.later();
     });
     this.observer.observe(document.body, { childList: true, subtree: true });
+    this.later();
+  }
+
+  set(options: WatcherOptions): void {
+    this.options = options;
     this.later();
   }
 
