@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { differing } from "../src/core/card-config";
 import { buildComparison, commonMetrics } from "../src/core/compare-figure";
 import type { Feed } from "../src/core/feed";
 import { NewsDesk, type News } from "../src/core/news";
@@ -67,6 +68,22 @@ describe("ticked sessions", () => {
 });
 
 describe("comparison", () => {
+  it("names the settings that differ, those of a training first", () => {
+    const configs = [
+      { note: "a", lr: 0.001, batch_size: 32, model: { width: 128 } },
+      { note: "b", lr: 0.003, batch_size: 32, model: { width: 128 } },
+      { note: "b", lr: 0.003, batch_size: 32, model: { width: 64 }, optimizer: "muon" },
+    ];
+    expect(differing(configs)).toEqual([
+      ["lr 1e-3", "optimizer \u2013", "note a", "model.width 128"],
+      ["lr 3e-3", "optimizer \u2013", "note b", "model.width 128"],
+      ["lr 3e-3", "muon", "note b", "model.width 64"],
+    ]);
+    expect(differing([configs[0], configs[0]])).toEqual([[], []]);
+    expect(differing([null, configs[0], configs[1]]).map((own) => own.length)).toEqual([0, 2, 2]);
+    expect(differing([])).toEqual([]);
+  });
+
   it("draws one metric of several sessions, each from its own beginning", () => {
     const clients = [100, 5000].map((start, i) => {
       const client = new SessionClient(`s${i}`);

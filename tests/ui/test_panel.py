@@ -57,6 +57,8 @@ def test_sessions_are_compared_deleted_and_the_layout_comes_back(lab: Lab, page:
     expect(comparison.get_by_role("heading")).to_have_text("2 sessions compared")
     wait_for_points(page, 80, where=".jp-ForgeCompare")
     expect(comparison.locator("path.js-line")).to_have_count(2)
+    settings = comparison.locator(".forge-legend-settings")
+    expect(settings).to_have_text(["lr 1", "lr 0.01"])
 
     panel.get_by_role("button", name="Clear").click()
     panel.get_by_label("Tick Run 1").check()
@@ -69,7 +71,7 @@ def test_sessions_are_compared_deleted_and_the_layout_comes_back(lab: Lab, page:
     page.wait_for_timeout(2500)  # JupyterLab saves its layout a little after each change
     page.goto(f"{lab.url}lab")
     expect(page.locator(".jp-ForgeCompare").get_by_role("heading")).to_have_text(
-        "2 sessions compared"
+        "2 sessions compared", timeout=30_000
     )
     expect(page.locator(".jp-ForgePanel").get_by_text("Run 2").first).to_be_visible()
 

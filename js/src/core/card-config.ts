@@ -1,7 +1,7 @@
 /** The line of hyper-parameters and the whole configuration behind it. */
 
 import { h, setText, show } from "./dom";
-import { compact, setting } from "./format";
+import { UNKNOWN, compact, setting } from "./format";
 import { isObject, type SessionStatus } from "./wire";
 
 /** What a reader of training curves looks for first, and how it is abbreviated. */
@@ -43,6 +43,23 @@ export function briefly(status: SessionStatus): string {
   const params = status.metrics?.modelParams;
   if (typeof params === "number") parts.push(`${compact(params)} params`);
   return parts.join(" \u00b7 ");
+}
+
+/** Of each session, the settings that are not the same in all that are known; what one looks for first comes first. */
+export function differing(configs: readonly (Record<string, unknown> | null)[]): string[][] {
+  const all = configs.map((config) => (config === null ? null : new Map(flatten(config))));
+  const known = all.filter((one) => one !== null);
+  const keys = [...new Set(known.flatMap((one) => [...one.keys()]))];
+  const rank = (key: string): number => {
+    const at = BRIEF.findIndex(([pattern]) => pattern.test(key));
+    return at < 0 ? BRIEF.length : at;
+  };
+  const different = keys.filter((key) => known.some((one) => one.get(key) !== known[0].get(key))).sort((a, b) => rank(a) - rank(b));
+  const say = (key: string, value: string | undefined): string => {
+    const label = BRIEF[rank(key)]?.[1] ?? key;
+    return value === undefined ? `${label || key} ${UNKNOWN}` : `${label} ${value}`.trim();
+  };
+  return all.map((one) => (one === null ? [] : different.map((key) => say(key, one.get(key)))));
 }
 
 function flatten(config: Record<string, unknown>, prefix = ""): [string, string][] {

@@ -1,5 +1,6 @@
 /** Up to ten sessions on one chart, live. Used by the panel, as a tab, and by the page. */
 
+import { differing } from "./card-config";
 import { Chart } from "./chart";
 import { buildComparison, commonMetrics, sessionStyle } from "./compare-figure";
 import { h, setAttributes, setText, show, svg } from "./dom";
@@ -15,6 +16,9 @@ import type { XKind } from "./x-axis";
 
 /** More lines than this cannot be told apart. */
 export const MOST_COMPARED = 10;
+/** Settings that differ, beside a name; all of them are in its tooltip. */
+const MOST_SETTINGS = 4;
+const SEPARATOR = " \u00b7 ";
 const DASH = { solid: "", dash: "6 3", dot: "2 2" };
 
 export class Comparison {
@@ -30,6 +34,8 @@ export class Comparison {
   private readonly hidden = new Set<string>();
   private readonly chart: Chart;
   private readonly undo: (() => void)[] = [];
+  private configs: (Record<string, unknown> | null)[] = [];
+  private settings: string[][] = [];
   private figure: Figure | null = null;
   private zoom: [number, number] | null = null;
   private theme: Theme;
@@ -119,6 +125,9 @@ export class Comparison {
   }
 
   private paintLegend(): void {
+    const configs = this.clients.map((client) => client.status?.config ?? null);
+    if (configs.some((config, i) => config !== this.configs[i])) this.settings = differing(configs);
+    this.configs = configs;
     this.clients.forEach((client, i) => {
       const { color, dash } = sessionStyle(this.theme, i);
       const item = this.item(i, DASH[dash], client.sessionId);
@@ -128,7 +137,10 @@ export class Comparison {
       const last = name === "loss" ? metrics?.loss : metrics?.extra[name];
       setText(item.children[1], client.missing ? `${client.sessionId} is gone` : (client.status?.name ?? client.sessionId));
       setText(item.children[2], typeof last !== "number" ? "" : name === "loss" ? loss(last) : value(last));
-      setAttributes(item, { "aria-pressed": this.hidden.has(client.sessionId) ? "false" : "true", title: client.status?.name ?? client.sessionId });
+      const own = this.settings[i] ?? [];
+      setText(item.children[3], own.slice(0, MOST_SETTINGS).join(SEPARATOR));
+      const title = [client.status?.name ?? client.sessionId, ...own].join("\n");
+      setAttributes(item, { "aria-pressed": this.hidden.has(client.sessionId) ? "false" : "true", title });
     });
   }
 
@@ -137,7 +149,7 @@ export class Comparison {
     if (known !== undefined) return known;
     const line = svg("svg", { viewBox: "0 0 22 8", width: 22, height: 8, "aria-hidden": "true" }, svg("path", { d: "M1 4h20", stroke: "currentColor", "stroke-width": 2, "stroke-dasharray": dash }));
     const item = h("button", "forge-legend-item", { type: "button" });
-    item.append(line, h("span", "forge-legend-name"), h("span", "forge-legend-detail"));
+    item.append(line, h("span", "forge-legend-name"), h("span", "forge-legend-detail"), h("span", "forge-legend-settings"));
     item.addEventListener("click", () => {
       if (!this.hidden.delete(id)) this.hidden.add(id);
       this.refresh();
