@@ -66,7 +66,6 @@ def _():
 def test_marimo_shows_the_card_live_and_its_buttons_work(
     tmp_path: Path, store: Path, page: Page, mode: str
 ) -> None:
-    pytest.importorskip("marimo")
     notebook = tmp_path / "notebook.py"
     notebook.write_text(MARIMO)
     with socket.socket() as listener:

@@ -57,7 +57,8 @@ def change_settings(lab: Lab, **settings: bool) -> None:
 def test_commands_have_names_and_the_browser_tells_only_who_asked_and_is_away(
     lab: Lab, page: Page
 ) -> None:
-    page.add_init_script(NOTICES)
+    # Allowed is not asked for: the permission may be from before, the setting is off.
+    page.add_init_script(NOTICES + "Notification.permission = 'granted';")
     open_lab(page, lab)
     labels = "() => window.jupyterapp.commands.listCommands()"
     labels += ".filter(id => id.startsWith('forge-notebook:'))"
