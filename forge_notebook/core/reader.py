@@ -7,8 +7,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,16 +178,3 @@ def read_log(path: Path) -> Iterator[Record]:
     reader = Reader(path)
     while records := reader.read():
         yield from records
-
-
-def tail(path: Path, *, interval_s: float = 0.02) -> Iterator[Sequence[Record]]:
-    """Batches of new records for ever; an empty batch each interval without any.
-
-    Polled, not inotify: ``stat`` each 20 ms costs nothing, works on NFS, macOS and Windows, and
-    does not wake a reader on the training core for each record.
-    """
-    reader = Reader(path)
-    while True:
-        yield (records := reader.read())
-        if not records:
-            time.sleep(interval_s)
