@@ -70,6 +70,15 @@ def test_with_validation_only_the_rank_measure_counts() -> None:
     assert log.metrics["grokProgress"] is None
 
 
+@pytest.mark.parametrize("name", ["val/loss", "eval_loss", "test_accuracy", "valid", "valLoss"])
+def test_whatever_was_held_out_ends_the_measure_that_knows_the_loss_only(name: str) -> None:
+    log = Log()
+    log.point(1, loss=0.5, value_loss=1.0)
+    assert log.metrics["grokProgress"] == 75
+    log.point(2, **{name: 0.5})
+    assert log.metrics["grokProgress"] is None
+
+
 def test_nan_loss_is_null_everywhere_and_named() -> None:
     log = Log()
     log.point(1, loss=math.nan)
