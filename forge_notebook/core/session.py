@@ -10,7 +10,7 @@ from forge_notebook.core.alerts import Alert, Watch
 from forge_notebook.core.model import ModelState
 from forge_notebook.core.progress import Clock, remaining_seconds
 from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Point, Record
-from forge_notebook.core.status import END_OF_MODEL, ENDED, MOVES, Status
+from forge_notebook.core.status import ENDED, MOVES, Status
 from forge_notebook.core.wire import (
     Mark,
     SessionStatus,
@@ -171,7 +171,7 @@ class SessionState:
             self.end_time = time
             for model in self.models:
                 if model.status == "running":
-                    model.end(END_OF_MODEL[self.status], time)
+                    model.end(self.status.value, time)
 
     def _model_started(self, payload: dict[str, Any], time: float) -> None:
         model = self.model(payload["modelIndex"])
