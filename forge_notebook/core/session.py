@@ -21,6 +21,7 @@ from forge_notebook.core.wire import (
 )
 
 MAX_MARKS = 500
+MAX_MODELS = 1 << 16  # a row names its model in 16 bits
 
 
 def alert_mark(seq: int, alert: Alert) -> Mark:
@@ -144,10 +145,8 @@ class SessionState:
             self.error = str(payload.get("error", "failed"))
         elif event == "controls":
             self.controllable = True
-        elif event == "model_started":
-            self._model_started(payload, time)
-        elif event == "model_completed":
-            self.model(payload["modelIndex"]).end("completed", time)
+        elif event in ("model_started", "model_completed"):
+            self._model_event(event, payload.get("modelIndex", data.get("model")), payload, time)
         if event not in ("controls", "command_ack"):
             self.marks.append(
                 {
@@ -173,11 +172,19 @@ class SessionState:
                 if model.status == "running":
                     model.end(self.status.value, time)
 
-    def _model_started(self, payload: dict[str, Any], time: float) -> None:
-        model = self.model(payload["modelIndex"])
-        model.name = payload.get("name", model.name)
-        model.params = payload.get("params")
-        model.total_steps = payload.get("totalSteps", model.total_steps)
+    def _model_event(self, event: str, index: Any, payload: dict[str, Any], time: float) -> None:
+        # Anybody may record an event of this name, with any data.
+        if not isinstance(index, int) or not 0 <= index < MAX_MODELS:
+            return
+        model = self.model(index)
+        if event == "model_completed":
+            model.end("completed", time)
+            return
+        params, total = payload.get("params"), payload.get("totalSteps")
+        model.name = str(payload.get("name", model.name))
+        model.params = params if isinstance(params, (int, float)) else None
+        if isinstance(total, int) and total > 0:
+            model.total_steps = total
         model.begin(time)
         self.current = model.index
 

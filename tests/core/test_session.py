@@ -186,16 +186,22 @@ def test_impossible_transitions_raise_for_the_writer(now: Status, event: str) ->
 
 
 EVENTS = st.sampled_from(
-    ["training_started", "paused", "resumed", "training_completed", "training_failed", "odd"]
+    ["training_started", "paused", "resumed", "training_completed", "training_failed", "odd",
+     "model_started", "model_completed"]
+)  # fmt: skip
+VALUES = st.one_of(
+    st.none(), st.integers(-2, 4), st.just(1 << 20), st.floats(), st.text(max_size=2)
 )
+DATA = st.dictionaries(st.sampled_from(["modelIndex", "name", "params", "totalSteps"]), VALUES)
+ROWS = st.tuples(st.integers(-5, 200), st.floats(width=32))
 
 
-@given(st.lists(st.one_of(EVENTS, st.tuples(st.integers(-5, 200), st.floats(width=32)))))
+@given(st.lists(st.one_of(st.tuples(EVENTS, DATA), ROWS)))
 def test_no_log_however_odd_breaks_a_reader(steps: list[Any]) -> None:
     log = Log()
     for step in steps:
-        if isinstance(step, str):
-            log.event(step)
+        if isinstance(step[0], str):
+            log.event(step[0], **step[1])
         else:
             log.now += 0.5
             log.point(step[0], loss=step[1])
