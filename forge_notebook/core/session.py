@@ -36,6 +36,11 @@ def alert_mark(seq: int, alert: Alert) -> Mark:
     }
 
 
+def _count(value: Any, *, most: int = 1 << 63) -> int | None:
+    """The number of something that there is at least one of; None where it is none."""
+    return value if isinstance(value, int) and 1 <= value <= most else None
+
+
 class SessionState:
     """Everything a viewer shows of one session, folded record by record."""
 
@@ -87,14 +92,16 @@ class SessionState:
             self.clock.pause(self.last_update)
             self.error = None
             self.end_time = None
-        self.name = data.get("name", self.id)
-        self.config = data.get("config", {})
-        self.host = data.get("host", "")
-        self.pid = data.get("pid", 0)
+        config, pid = data.get("config"), data.get("pid")
+        models, total = data.get("models"), data.get("totalSteps")
+        self.name = str(data.get("name", self.id))
+        self.config = config if isinstance(config, dict) else {}
+        self.host = str(data.get("host", ""))
+        self.pid = pid if isinstance(pid, int) else 0
         self.status = Status.CREATED
         self.last_update = time
-        for index in range(len(self.models), data.get("models", 1)):
-            self.models.append(ModelState(index, data.get("totalSteps")))
+        for index in range(len(self.models), _count(models, most=MAX_MODELS) or 1):
+            self.models.append(ModelState(index, _count(total)))
 
     def model(self, index: int) -> ModelState:
         """The model of that index, added where the log names one that was not announced."""
@@ -180,11 +187,10 @@ class SessionState:
         if event == "model_completed":
             model.end("completed", time)
             return
-        params, total = payload.get("params"), payload.get("totalSteps")
+        params = payload.get("params")
         model.name = str(payload.get("name", model.name))
         model.params = params if isinstance(params, (int, float)) else None
-        if isinstance(total, int) and total > 0:
-            model.total_steps = total
+        model.total_steps = _count(payload.get("totalSteps")) or model.total_steps
         model.begin(time)
         self.current = model.index
 
