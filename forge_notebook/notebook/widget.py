@@ -15,6 +15,7 @@ from forge_notebook.core.catalog import Catalog, store_path
 from forge_notebook.core.control import CommandRefused, send_command
 from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.follower import Follower
+from forge_notebook.core.history import MAX_POINTS
 from forge_notebook.core.status import ENDED
 from forge_notebook.core.throttle import Throttle
 from forge_notebook.core.wire import ERROR, MIME_TYPE
@@ -128,7 +129,7 @@ class SessionWidget(anywidget.AnyWidget):
 
     def _window(self, query: dict[str, Any]) -> dict[str, Any]:
         blocks = self._follower.curves.overview(
-            min(20_000, max(2, int(query.get("points", 1000)))),
+            min(MAX_POINTS, max(2, int(query.get("points", 1000)))),
             metrics=query.get("metrics"),
             x="time" if query.get("x") == "time" else "step",
             low=float(query.get("from", "-inf")),
