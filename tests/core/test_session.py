@@ -189,9 +189,7 @@ EVENTS = st.sampled_from(
     ["training_started", "paused", "resumed", "training_completed", "training_failed", "odd",
      "model_started", "model_completed"]
 )  # fmt: skip
-VALUES = st.one_of(
-    st.none(), st.integers(-2, 4), st.just(70_000), st.floats(), st.text(max_size=2)
-)
+VALUES = st.one_of(st.none(), st.integers(-2, 4), st.just(70_000), st.floats(), st.text(max_size=2))
 DATA = st.dictionaries(st.sampled_from(["modelIndex", "name", "params", "totalSteps"]), VALUES)
 ROWS = st.tuples(st.integers(-5, 200), st.floats(width=32))
 
