@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 where a goal is missed, 2 where an area is not known."""
     wanted = arguments.areas or list(AREAS)
     if unknown := set(wanted) - {*AREAS, *LONG}:
-        print(f"unknown area {', '.join(sorted(unknown))}; there are {', '.join((*AREAS, *LONG))}")
+        names = ", ".join((*AREAS, *LONG))
+        print(f"unknown area {', '.join(sorted(unknown))}; there are {names}", file=sys.stderr)
         return 2
     where, areas = setting(), {}
     for area in wanted:

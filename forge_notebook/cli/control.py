@@ -15,9 +15,17 @@ def register(commands: Any) -> None:
     parser = commands.add_parser("control", help="send a command to a running session")
     parser.add_argument("session_id")
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("--args", type=json.loads, default={}, help="JSON object, for 'set'")
+    parser.add_argument("--args", type=json_object, default={}, help="JSON object, for 'set'")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The object that a text is. Raises ValueError where it is none."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
 
 
 def run(arguments: argparse.Namespace) -> int:

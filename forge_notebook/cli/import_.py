@@ -23,6 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
     histories = import_runs(arguments.path, format=arguments.format)
     if arguments.json:
         print(json.dumps([{"sessionId": h.id, "name": h.name} for h in histories], indent=1))
-    for history in histories if not arguments.json else ():
-        print(f"{history.id}  {history.name}")
+    else:
+        print("\n".join(f"{history.id}  {history.name}" for history in histories))
     return 0

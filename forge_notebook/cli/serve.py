@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import signal
+import sys
 from typing import Any
 
 from forge_notebook.core.catalog import store_path
@@ -34,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         asyncio.run(_serve(arguments.port, arguments.allow_origin, as_json=arguments.json))
     except OSError as error:
-        print(f"forge-notebook: port {arguments.port}: {error.strerror or error}")
+        why = error.strerror or error
+        print(f"forge-notebook: port {arguments.port}: {why}", file=sys.stderr)
         return 1
     return 0
 

@@ -35,11 +35,11 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from forge_notebook.core.losswatch import WINDOW, Found, LossWatch
+from forge_notebook.core.model import held_out
 
 STALL_FACTOR = 10.0
 STALL_S = 30.0
 INTERVALS = 64  # of which the usual one is the median
-VALIDATION = ("val", "eval", "valid", "test")
 
 
 class Alert(NamedTuple):
@@ -70,7 +70,7 @@ class Alert(NamedTuple):
 
 def watches(metric: str) -> bool:
     """Whether a metric is a training loss: lower is better, and it should not rise."""
-    return "loss" in metric and not metric.startswith(VALIDATION)
+    return "loss" in metric and not held_out(metric)
 
 
 class FiniteWatch:

@@ -28,6 +28,7 @@ from forge_notebook.core.wire import (
     TrainingMetrics,
 )
 
+BATCH = 2000  # records folded between two looks at what else is to do
 KEPT_METRICS = 1000  # rows of SPEC's history endpoint that are ready in memory
 _STATE = ("state", "_events", "_snapshots", "_last_event")  # what is kept of a long session
 # A quarter of a message: of the model that they are of, the metrics say it already.
@@ -94,7 +95,7 @@ class Follower:
         vars(self).update(found.state)
         return found.offset
 
-    def read(self, limit: int = 2000) -> int:
+    def read(self, limit: int = BATCH) -> int:
         """Fold at most ``limit`` new records; returns how many there were."""
         records = self._reader.read(limit)
         self.state.lost = self._reader.lost

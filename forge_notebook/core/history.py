@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Indices = NDArray[np.int64]
 
+MAX_POINTS = 20_000  # of one curve that a viewer may ask for
 MAX_RAW_ROWS = 20_000  # rows sent as they are to a viewer that fell behind; more is decimated
 
 

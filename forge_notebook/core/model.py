@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
+from functools import lru_cache
 
 from forge_notebook.core.grokking import GrokTracker
 from forge_notebook.core.runlog import Point
 from forge_notebook.core.wire import ModelStatus, finite, rounded
 
-VALIDATION_PREFIXES = ("val_", "eval_", "valid", "rank_val")
+_HELD_OUT = re.compile(r"(val|valid|validation|eval|evaluation|test|rank_val)(?![a-z])")
+
+
+@lru_cache(maxsize=1024)
+def held_out(metric: str) -> bool:
+    """Whether a metric was measured on data that are not trained on; ``value_loss`` is not one."""
+    return _HELD_OUT.match(metric) is not None
 
 
 class ModelState:
@@ -74,7 +82,7 @@ class ModelState:
         if "rank_val" in self.last:
             value = finite(self.last["rank_val"])
             return (None if value is None else 100 * min(1.0, max(0.0, value))), "rank"
-        if any(name.startswith(VALIDATION_PREFIXES) for name in self.last):
+        if any(map(held_out, self.last)):
             return None, None
         loss = finite(self.last.get("loss"))
         return (None if loss is None else max(0.0, min(100.0, (2.0 - loss) / 2.0 * 100))), "loss"

@@ -8,7 +8,7 @@ process (a crash of the machine needs ``sync``). ``frames`` says what a record l
 from __future__ import annotations
 
 from forge_notebook.core.frames import EVENT, POINTS, SESSION, Point, Record, has_writer
-from forge_notebook.core.reader import Reader, last_seq, read_log, tail
+from forge_notebook.core.reader import Reader, last_seq, read_log
 from forge_notebook.core.writer import SilentWriter, Writer
 
 __all__ = [
@@ -23,5 +23,4 @@ __all__ = [
     "has_writer",
     "last_seq",
     "read_log",
-    "tail",
 ]

@@ -10,7 +10,7 @@ from forge_notebook.core.alerts import Alert, Watch
 from forge_notebook.core.model import ModelState
 from forge_notebook.core.progress import Clock, remaining_seconds
 from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Point, Record
-from forge_notebook.core.status import END_OF_MODEL, ENDED, MOVES, Status
+from forge_notebook.core.status import ENDED, MOVES, Status
 from forge_notebook.core.wire import (
     Mark,
     SessionStatus,
@@ -21,6 +21,7 @@ from forge_notebook.core.wire import (
 )
 
 MAX_MARKS = 500
+MAX_MODELS = 1 << 16  # a row names its model in 16 bits
 
 
 def alert_mark(seq: int, alert: Alert) -> Mark:
@@ -33,6 +34,11 @@ def alert_mark(seq: int, alert: Alert) -> Mark:
         "event": "alert",
         "data": alert.payload(),
     }
+
+
+def _count(value: Any, *, most: int = 1 << 63) -> int | None:
+    """The number of something that there is at least one of; None where it is none."""
+    return value if isinstance(value, int) and 1 <= value <= most else None
 
 
 class SessionState:
@@ -86,14 +92,16 @@ class SessionState:
             self.clock.pause(self.last_update)
             self.error = None
             self.end_time = None
-        self.name = data.get("name", self.id)
-        self.config = data.get("config", {})
-        self.host = data.get("host", "")
-        self.pid = data.get("pid", 0)
+        config, pid = data.get("config"), data.get("pid")
+        models, total = data.get("models"), data.get("totalSteps")
+        self.name = str(data.get("name", self.id))
+        self.config = config if isinstance(config, dict) else {}
+        self.host = str(data.get("host", ""))
+        self.pid = pid if isinstance(pid, int) else 0
         self.status = Status.CREATED
         self.last_update = time
-        for index in range(len(self.models), data.get("models", 1)):
-            self.models.append(ModelState(index, data.get("totalSteps")))
+        for index in range(len(self.models), _count(models, most=MAX_MODELS) or 1):
+            self.models.append(ModelState(index, _count(total)))
 
     def model(self, index: int) -> ModelState:
         """The model of that index, added where the log names one that was not announced."""
@@ -144,10 +152,8 @@ class SessionState:
             self.error = str(payload.get("error", "failed"))
         elif event == "controls":
             self.controllable = True
-        elif event == "model_started":
-            self._model_started(payload, time)
-        elif event == "model_completed":
-            self.model(payload["modelIndex"]).end("completed", time)
+        elif event in ("model_started", "model_completed"):
+            self._model_event(event, payload.get("modelIndex", data.get("model")), payload, time)
         if event not in ("controls", "command_ack"):
             self.marks.append(
                 {
@@ -171,13 +177,20 @@ class SessionState:
             self.end_time = time
             for model in self.models:
                 if model.status == "running":
-                    model.end(END_OF_MODEL[self.status], time)
+                    model.end(self.status.value, time)
 
-    def _model_started(self, payload: dict[str, Any], time: float) -> None:
-        model = self.model(payload["modelIndex"])
-        model.name = payload.get("name", model.name)
-        model.params = payload.get("params")
-        model.total_steps = payload.get("totalSteps", model.total_steps)
+    def _model_event(self, event: str, index: Any, payload: dict[str, Any], time: float) -> None:
+        # Anybody may record an event of this name, with any data.
+        if not isinstance(index, int) or not 0 <= index < MAX_MODELS:
+            return
+        model = self.model(index)
+        if event == "model_completed":
+            model.end("completed", time)
+            return
+        params = payload.get("params")
+        model.name = str(payload.get("name", model.name))
+        model.params = params if isinstance(params, int) else None
+        model.total_steps = _count(payload.get("totalSteps")) or model.total_steps
         model.begin(time)
         self.current = model.index
 

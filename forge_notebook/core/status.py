@@ -34,11 +34,6 @@ MOVES = {
     "training_failed": Status.FAILED,
     "training_stopped": Status.STOPPED,
 }
-END_OF_MODEL = {
-    Status.COMPLETED: "completed",
-    Status.FAILED: "failed",
-    Status.STOPPED: "stopped",
-}
 
 
 def check_move(now: Status, event: str) -> Status:

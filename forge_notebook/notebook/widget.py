@@ -15,6 +15,7 @@ from forge_notebook.core.catalog import Catalog, store_path
 from forge_notebook.core.control import CommandRefused, send_command
 from forge_notebook.core.errors import ForgeError
 from forge_notebook.core.follower import Follower
+from forge_notebook.core.history import MAX_POINTS
 from forge_notebook.core.status import ENDED
 from forge_notebook.core.throttle import Throttle
 from forge_notebook.core.wire import ERROR, MIME_TYPE
@@ -133,7 +134,7 @@ class SessionWidget(anywidget.AnyWidget):
 
     def _window(self, query: dict[str, Any]) -> dict[str, Any]:
         blocks = self._follower.curves.overview(
-            min(20_000, max(2, int(query.get("points", 1000)))),
+            min(MAX_POINTS, max(2, int(query.get("points", 1000)))),
             metrics=query.get("metrics"),
             x="time" if query.get("x") == "time" else "step",
             low=float(query.get("from", "-inf")),
@@ -164,26 +165,21 @@ class SessionWidget(anywidget.AnyWidget):
 
     # Display
 
-    def _saved(self) -> dict[str, Any]:
-        with self._reading:
-            return saved_snapshot(self._follower)
-
-    def bundle_snapshot(self, points: int = 1000) -> dict[str, Any] | None:
+    def bundle_snapshot(self) -> dict[str, Any] | None:
         """What a subscribe without cursor would answer: ``{status, update}``."""
         if not hasattr(self, "_follower"):
             return None
         with self._reading:
-            messages = self._follower.opening(None, points)
+            messages = self._follower.opening(None)
         return {"status": messages[0][1], "update": messages[1][1]}
 
     def _bundle(self) -> dict[str, Any]:
+        with self._reading:  # a card is displayed by another thread than the one that reads
+            image, snapshot = picture(self._follower), saved_snapshot(self._follower)
         bundle = {
             "text/plain": repr(self),
-            "image/png": picture(self._follower),
-            MIME_TYPE: {
-                "sessionId": self.session_id,
-                "snapshot": self._saved(),
-            },
+            "image/png": image,
+            MIME_TYPE: {"sessionId": self.session_id, "snapshot": snapshot},
         }
         if self._view_name is not None:
             bundle["application/vnd.jupyter.widget-view+json"] = {

@@ -220,14 +220,15 @@ class Session:
 
     def model_completed(self, index: int) -> None:
         """Record that the training of model ``index`` (from 0) is done."""
-        total = self._fold().models
+        with self._viewing:
+            total = len(self._fold().models)
         self.event(
             "model_completed",
             model=index,
             step=self._rows.steps.get(index),
             modelIndex=index,
             currentModel=index + 1,
-            totalModels=len(total),
+            totalModels=total,
         )
 
     def flush(self) -> None:
@@ -294,14 +295,15 @@ class Session:
         row. ``extra`` holds every other metric.
         """
         self.flush()
-        return self._fold().metrics()
+        with self._viewing:
+            return self._fold().metrics()
 
     def _fold(self) -> SessionState:
+        """The state now; whoever calls holds ``_viewing`` for as long as it looks at it."""
         reader, state = self._view
-        with self._viewing:
-            while records := reader.read():
-                for record in records:
-                    state.apply(record)
+        while records := reader.read():
+            for record in records:
+                state.apply(record)
         return state
 
     @property

@@ -109,6 +109,11 @@ class ForgeNotebookApp(ExtensionApp):
             ("/forge/?", PageHandler),
             ("/forge/static/(.*)", StaticHandler, {"path": str(STATIC)}),
         ]
+        # jupyter_server 2.15 has no such hook: it comes with the first turn of the loop.
+        if not hasattr(ExtensionApp, "_start_jupyter_server_extension"):
+            start, app = self._start_jupyter_server_extension, self.serverapp
+            assert app is not None
+            app.io_loop.add_callback(start, app)
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Watch the sessions' lifecycle, once the event loop runs."""

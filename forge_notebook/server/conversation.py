@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forge_notebook.core.errors import ForgeError
+from forge_notebook.core.history import MAX_POINTS
 from forge_notebook.core.throttle import Throttle
 from forge_notebook.core.wire import ERROR, SESSION_HISTORY
 from forge_notebook.server.base import MAX_SEQ, integer
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 
 EVENTS = ("subscribe_session", "unsubscribe_session", "get_session_history")
 MAX_MESSAGE = 64 * 1024
-MAX_POINTS = 20_000
 
 
 class BadMessage(ForgeError, ValueError):

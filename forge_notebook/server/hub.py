@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from forge_notebook.core.catalog import Catalog
-from forge_notebook.core.follower import Follower, replay_rows
+from forge_notebook.core.follower import BATCH, Follower, replay_rows
 from forge_notebook.core.wire import Message
 from forge_notebook.server.crowd import Crowd
 from forge_notebook.server.feed import MAX_BACKLOG, Feed
@@ -93,7 +93,7 @@ class Hub:
             feed = await asyncio.shield(self._loading[session_id])
         if not (feed.live or feed.behind or feed.waiters or (polling and feed.polled_lately)):
             # Nobody to tell live: what is new counts as told.
-            while feed.follower.read() == 2000:
+            while feed.follower.read() == BATCH:
                 await asyncio.sleep(0)
             feed.follower.messages()
         feed.last_used = time.monotonic()
@@ -226,7 +226,7 @@ class Hub:
             return
         now = feed.last_used = time.monotonic()
         follower = feed.follower
-        while follower.read() == 2000:
+        while follower.read() == BATCH:
             await asyncio.sleep(0)
         if follower.due(feed.throttle, now):
             before = follower.sent

@@ -83,7 +83,8 @@ class Lifecycle:
 
     async def look(self) -> None:
         """One round."""
-        changed, live = await self._hub.in_thread(self._changes)
+        ids, writers = await self._hub.in_thread(self._present)
+        changed = await self._hub.in_thread(self._changes, writers)
         for status in changed:
             self._emit(
                 {
@@ -94,11 +95,11 @@ class Lifecycle:
                 }
             )
         if self._tell is not None:
-            for news in await self._hub.in_thread(self._news):
+            for news in await self._hub.in_thread(self._news, ids, writers):
                 self._tell(news)
-        if live:
+        if writers:
             self._active()
-        prometheus.LIVE.set(live)
+        prometheus.LIVE.set(len(writers))
         prometheus.VIEWERS.set(len(self._hub.crowd))
         sent, self._sent = self._hub.messages_sent - self._sent, self._hub.messages_sent
         prometheus.MESSAGES.inc(sent)
@@ -106,29 +107,32 @@ class Lifecycle:
             self._next_retirement = time.monotonic() + RETIRE_S
             await self._retire()
 
-    def _changes(self) -> tuple[list[SessionStatus], int]:
+    def _present(self) -> tuple[set[str], set[str]]:
+        """All sessions, and those with a writer."""
+        catalog = self._hub.catalog
+        ids = set(catalog.ids())
+        return ids, {i for i in ids if has_writer(catalog.store / i / "run.log")}
+
+    def _changes(self, writers: set[str]) -> list[SessionStatus]:
         catalog, changed = self._hub.catalog, []
-        writers = {i for i in catalog.ids() if has_writer(catalog.store / i / "run.log")}
         for session_id in writers | self._live.keys():
             try:
                 status = catalog.status(session_id, detail=False)
             except ForgeError:  # deleted
-                del self._live[session_id]
+                self._live.pop(session_id, None)
                 continue
             if self._live.get(session_id) != status["status"]:
                 self._live[session_id] = status["status"]
                 changed.append(status)
             if session_id not in writers:
                 del self._live[session_id]
-        return changed, len(writers)
+        return changed
 
-    def _news(self) -> list[News]:
+    def _news(self, ids: set[str], writers: set[str]) -> list[News]:
         """Of sessions with a writer, of those that have just lost it, and of those that came and
         went between two rounds: a training that fails at once."""
         catalog, found = self._hub.catalog, []
-        ids = set(catalog.ids())
         new = ids - self._ids if self._ids is not None else set()
-        writers = {i for i in ids if has_writer(catalog.store / i / "run.log")}
         for session_id in writers | self._followed | new:
             try:
                 state = catalog.state(session_id)

@@ -8,9 +8,8 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from forge_notebook.core.errors import UnknownMetric
+from forge_notebook.core.history import MAX_POINTS
 from forge_notebook.server.base import ForgeHandler
-
-MAX_POINTS = 20_000
 
 
 class SeriesHandler(ForgeHandler):

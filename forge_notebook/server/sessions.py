@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
@@ -28,9 +30,13 @@ class MetricsHandler(ForgeHandler):
     @web.authenticated
     @authorized
     async def get(self, session_id: str) -> None:
-        state = await self.hub.in_thread(self.hub.catalog.state, session_id)
+        self.answer(await self.hub.in_thread(self._metrics, session_id))
+
+    def _metrics(self, session_id: str) -> dict[str, Any] | None:
+        """In the thread of files: it alone folds the catalog's states."""
+        state = self.hub.catalog.state(session_id)
         metrics = state.metrics()
-        self.answer(None if metrics is None else {**metrics, "seq": state.seq})
+        return None if metrics is None else {**metrics, "seq": state.seq}
 
 
 class HistoryHandler(ForgeHandler):

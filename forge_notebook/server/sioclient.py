@@ -127,7 +127,9 @@ class SioClient:
     def upgrade(self, socket: Socket) -> None:
         """The client goes on by WebSocket; what waited for a poll follows it."""
         self.probing, self.socket = None, socket
-        waiting = [p for p in self._drain().split(engineio.SEPARATOR) if p not in ("", "6")]
+        waiting = [
+            p for p in self._drain().split(engineio.SEPARATOR) if p not in ("", engineio.NOOP)
+        ]
         socket.outlet.write(b"".join(text_frame(packet.encode()) for packet in waiting))
         self._more.set()
 

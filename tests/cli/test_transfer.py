@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import subprocess
 import sys
 import threading
@@ -38,6 +39,32 @@ def test_export_and_import(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert "a run" in out(capsys, "import", str(path))
     assert main(["import", str(tmp_path / "none.csv")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["serve", "--port", "{taken}"], ["bench", "nothing"], ["import", "nothing"]]
+)
+def test_what_goes_wrong_is_said_on_the_standard_error(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert main([argument.format(taken=port) for argument in arguments]) > 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["[1]", "1", "no JSON"])
+def test_arguments_of_a_command_are_an_object(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    session = forge.session("run")
+    with pytest.raises(SystemExit, match="2"):
+        main(["control", session.id, "set", "--args", text])
+    assert "--args" in capsys.readouterr().err
 
 
 def test_sessions_are_filtered(capsys: pytest.CaptureFixture[str]) -> None:

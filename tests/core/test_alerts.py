@@ -85,8 +85,10 @@ def test_validation_losses_and_other_metrics_are_not_watched_as_training_losses(
     assert watches("loss")
     assert watches("train_loss")
     assert watches("policy_loss")
+    assert watches("value_loss")
     assert not watches("val_loss")
     assert not watches("eval_loss")
+    assert not watches("test/loss")
     assert not watches("lr")
     (spiked, *_) = named("spike")
     assert alerts_of(curves()[spiked], "val_loss") == []

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import zlib
 from pathlib import Path
 
 import pytest
 
 from forge_notebook.core import catalog as module
 from forge_notebook.core.catalog import Catalog
+from forge_notebook.core.follower import Follower
+from forge_notebook.core.frames import (
+    COLUMNS,
+    CRC,
+    EVENT,
+    HEAD,
+    POINT,
+    POINTS,
+    SESSION,
+    SYNC,
+    VERSION,
+)
 from forge_notebook.core.index import NAME
 from forge_notebook.core.session import SessionState
+from forge_notebook.core.wire import encode
 from forge_notebook.recording import Session
 
 
@@ -109,3 +123,44 @@ def test_the_index_can_be_harmed_at_any_time(store: Path, harm: str) -> None:
 def test_a_store_that_is_not_there_has_no_sessions(tmp_path: Path) -> None:
     assert Catalog(tmp_path / "none").sessions() == []
     assert not (tmp_path / "none").exists()
+
+
+ODD_RECORDS = [
+    (SESSION, b"no JSON"),
+    (SESSION, b"[]"),
+    (SESSION, b'{"name": "without a time"}'),
+    (SESSION, b'{"time": 1e999}'),
+    (SESSION, b'{"time": 1%s}' % (b"0" * 400)),
+    (SESSION, rb'{"time": 1, "name": "\ud800"}'),
+    (SESSION, b'{"time": 1, "models": "many", "totalSteps": [], "config": 1, "pid": {}}'),
+    (SESSION, b'{"time": 1, "models": 70000}'),
+    (COLUMNS, b'{"id": 1}'),
+    (EVENT, b'{"time": 1}'),
+    (EVENT, b'{"time": 1, "event": "odd", "data": []}'),
+    (EVENT, b'{"time": 1, "event": "odd", "data": {"x": NaN}}'),
+    (EVENT, b'{"time": 1, "event": "model_completed", "data": {}}'),
+    (EVENT, b'{"time": 1, "event": "model_started", "data": {"modelIndex": 70000}}'),
+    (POINTS, b"short"),
+    (POINTS, POINT.pack(1, 1, 0, 0)),  # without its values
+]
+
+
+@pytest.mark.parametrize(("kind", "payload"), ODD_RECORDS)
+def test_a_session_of_odd_records_takes_no_other_from_the_list(
+    store: Path, kind: int, payload: bytes
+) -> None:
+    Session("good", store=store).finish()
+    odd = Session("odd", store=store)
+    odd.log(1, loss=1.0)
+    odd.finish()
+    frame = HEAD.pack(SYNC, kind, VERSION, len(payload), 100) + payload
+    with open(odd.folder / "run.log", "ab") as log:
+        log.write(frame + CRC.pack(zlib.crc32(frame)))
+    sessions = Catalog(store).sessions()
+    assert {session["name"] for session in sessions} >= {"good"}
+    assert len(sessions) == 2
+    follower = Follower(odd.folder)
+    follower.load()
+    assert len(follower.state.models) == 1
+    for message in follower.opening(None):
+        encode(*message).encode()

@@ -70,6 +70,16 @@ def test_with_validation_only_the_rank_measure_counts() -> None:
     assert log.metrics["grokProgress"] is None
 
 
+@pytest.mark.parametrize("name", ["val/loss", "eval_loss", "test_accuracy", "valid", "valLoss"])
+def test_whatever_was_held_out_ends_the_measure_that_knows_the_loss_only(name: str) -> None:
+    log = Log()
+    log.point(1, loss=0.5, value_loss=1.0)
+    assert log.metrics["grokProgress"] == 75
+    held_out: dict[str, Any] = {name: 0.5}
+    log.point(2, **held_out)
+    assert log.metrics["grokProgress"] is None
+
+
 def test_nan_loss_is_null_everywhere_and_named() -> None:
     log = Log()
     log.point(1, loss=math.nan)
@@ -177,19 +187,24 @@ def test_impossible_transitions_raise_for_the_writer(now: Status, event: str) ->
 
 
 EVENTS = st.sampled_from(
-    ["training_started", "paused", "resumed", "training_completed", "training_failed", "odd"]
-)
+    ["training_started", "paused", "resumed", "training_completed", "training_failed", "odd",
+     "model_started", "model_completed"]
+)  # fmt: skip
+VALUES = st.one_of(st.none(), st.integers(-2, 4), st.just(70_000), st.floats(), st.text(max_size=2))
+DATA = st.dictionaries(st.sampled_from(["modelIndex", "name", "params", "totalSteps"]), VALUES)
+ROWS = st.tuples(st.integers(-5, 200), st.floats(width=32))
 
 
-@given(st.lists(st.one_of(EVENTS, st.tuples(st.integers(-5, 200), st.floats(width=32)))))
+@given(st.lists(st.one_of(st.tuples(EVENTS, DATA), ROWS)))
 def test_no_log_however_odd_breaks_a_reader(steps: list[Any]) -> None:
     log = Log()
     for step in steps:
-        if isinstance(step, str):
-            log.event(step)
+        if isinstance(step[0], str):
+            log.event(step[0], **step[1])
         else:
             log.now += 0.5
             log.point(step[0], loss=step[1])
+    assert len(log.state.models) <= 5
     wire = log.state.wire(alive=True)
     progress = (wire["metrics"] or {}).get("overallProgress")
     assert progress is None or 0 <= progress <= 100

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import forge_notebook as forge
+from forge_notebook.core.follower import Follower
 from forge_notebook.core.wire import MIME_TYPE
 from forge_notebook.notebook import widget as module
 from forge_notebook.notebook.picture import picture
@@ -215,6 +216,25 @@ def test_a_saved_output_holds_text_picture_and_snapshot(card: SessionWidget) -> 
     png = bundle["image/png"]
     assert len(png) < 30_000
     assert struct.unpack(">II", png[16:24]) == (1440, 640)
+
+
+def test_what_is_saved_stands_still_while_it_is_drawn(
+    session: Session, card: SessionWidget, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_meanwhile: list[int] = []
+
+    def draw(follower: Follower) -> bytes:
+        before = follower.state.seq
+        session.log(2, loss=1.0)
+        time.sleep(0.3)
+        read_meanwhile.append(follower.state.seq - before)
+        return b""
+
+    page_says(card, "subscribe_session", sessionId=session.id)
+    wait_for(lambda: len(sent) >= 2)
+    monkeypatch.setattr(module, "picture", draw)
+    card._bundle()
+    assert read_meanwhile == [0]
 
 
 def test_a_saved_output_stays_small_whatever_the_session() -> None:

@@ -15,6 +15,8 @@ import pytest
 import forge_notebook as forge
 from forge_notebook.core.control import CommandRefused, send_command
 from forge_notebook.core.errors import InvalidSessionId, SessionBusy, UnknownSession
+from forge_notebook.core.session import SessionState
+from forge_notebook.core.wire import TrainingMetrics
 from forge_notebook.recording import Session
 
 
@@ -57,6 +59,33 @@ def test_steps_count_by_themselves_for_each_model() -> None:
     session.log(10, loss=4)
     session.log(loss=5)
     assert [(s, m) for s, m, _ in rows(session)] == [(0, 0), (1, 0), (0, 1), (10, 0), (11, 0)]
+
+
+def test_metrics_asked_for_by_two_threads_are_each_of_one_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = forge.session("two threads")
+    session.log(1, loss=1.0)
+    computed = SessionState.metrics
+    other = threading.Thread(target=session.metrics)
+    grew: list[int] = []
+
+    def slow(state: SessionState) -> TrainingMetrics | None:
+        if threading.current_thread() is other:
+            return computed(state)
+        before = state.seq
+        session.log(2, loss=0.5, accuracy=0.1)
+        other.start()
+        other.join(0.2)
+        grew.append(state.seq - before)
+        return computed(state)
+
+    monkeypatch.setattr(SessionState, "metrics", slow)
+    metrics = session.metrics()
+    other.join()
+    assert grew == [0]
+    assert metrics is not None
+    assert metrics["currentStep"] == 1
 
 
 def test_an_exception_is_recorded_and_goes_on() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPClientError
 
+from forge_notebook.core.session import SessionState
+from forge_notebook.core.wire import TrainingMetrics
 from forge_notebook.recording import Session
 
 Fetch = Callable[..., Awaitable[Any]]
@@ -79,6 +82,20 @@ async def test_specs_three_gets(api: Fetch, session: Session) -> None:
     assert [row["currentStep"] for row in history] == [8, 9, 10]
     first = await api("history", session.id, params={"after": "0", "limit": "2"})
     assert [row["currentStep"] for row in first] == [1, 2]
+
+
+async def test_the_metrics_of_a_session_are_computed_by_the_thread_that_reads_its_log(
+    api: Fetch, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed, threads = SessionState.metrics, set()
+
+    def told(state: SessionState) -> TrainingMetrics | None:
+        threads.add(threading.current_thread().name)
+        return computed(state)
+
+    monkeypatch.setattr(SessionState, "metrics", told)
+    await api("metrics", session.id)
+    assert threads == {"forge-files_0"}
 
 
 async def test_completion_is_exactly_100(api: Fetch, session: Session) -> None:

@@ -27,14 +27,20 @@ def ended(store: Path) -> Session:
     return session
 
 
+async def started(serverapp: Any) -> Any:
+    """The extension, started as a server does after its loop runs (the test fixture does not)."""
+    manager = serverapp.extension_manager
+    (app,) = manager.extension_apps["forge_notebook"]
+    if hasattr(manager, "start_extension"):
+        await manager.start_extension("forge_notebook")
+    while not hasattr(app, "_lifecycle"):  # jupyter_server 2.15: by itself
+        await asyncio.sleep(0.01)
+    return app
+
+
 @pytest.fixture
 def extension(jp_serverapp: Any, jp_asyncio_loop: asyncio.AbstractEventLoop) -> Any:
-    """The extension, started as a server does after its loop runs (the test fixture does not)."""
-    (app,) = jp_serverapp.extension_manager.extension_apps["forge_notebook"]
-    jp_asyncio_loop.run_until_complete(
-        jp_serverapp.extension_manager.start_extension("forge_notebook")
-    )
-    return app
+    return jp_asyncio_loop.run_until_complete(started(jp_serverapp))
 
 
 async def test_each_status_is_one_jupyter_event_and_metrics_are_none(

@@ -259,7 +259,7 @@ def test_a_taken_port_is_said_plainly(serve: Callable[..., str]) -> None:
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert f"port {port}" in done.stdout
+    assert f"port {port}" in done.stderr
 
 
 @pytest.mark.browser

@@ -23,6 +23,7 @@ from forge_notebook.server.hub import Hub
 from forge_notebook.server.lifecycle import Lifecycle
 from forge_notebook.server.news import NewsDesk
 from forge_notebook.server.webhook import WAITING, Webhook
+from tests.server.test_lifecycle import started
 
 SECRET = "T0k3n-in-the-path"
 QUICK = (0.02, 0.02)
@@ -231,11 +232,10 @@ def test_an_address_that_is_none_is_refused_without_being_repeated(url: str) -> 
 
 
 async def test_the_extension_tells_its_webhook(
-    jp_serverapp: Any, receiver: Receiver, jp_asyncio_loop: asyncio.AbstractEventLoop
+    jp_configurable_serverapp: Any, jp_server_config: dict[str, Any], receiver: Receiver
 ) -> None:
-    (app,) = jp_serverapp.extension_manager.extension_apps["forge_notebook"]
-    app.webhook_url = receiver.url
-    await jp_serverapp.extension_manager.start_extension("forge_notebook")
+    config = {**jp_server_config, "ForgeNotebookApp": {"webhook_url": receiver.url}}
+    app = await started(jp_configurable_serverapp(config=config))
     await app._lifecycle.look()
     with Session("run") as session:
         session.log(1, loss=1.0)
