@@ -63,6 +63,7 @@ class Follower:
         self.curves = Curves()
         self.sent = 0  # the seq that the live viewers have been told of
         self._reader = Reader(self.log)
+        self._kept = 0  # bytes of the log that the index beside it covers
         self._events: list[Event] = []
         self._models: dict[int, ModelStatus] = {}
         self._snapshots: deque[tuple[int, TrainingMetrics]] = deque(maxlen=keep_rows)
@@ -74,16 +75,23 @@ class Follower:
 
     def load(self) -> None:
         """Read the whole log that is there now; nothing of it becomes a live message."""
-        known = self._thaw()
+        self._kept = self._thaw()
         while self.read(limit=50_000):
             pass
-        if self._reader.offset - known > max(kept.WORTH_BYTES, known // 2):
-            state = {name: getattr(self, name) for name in _STATE}
-            state["reader"] = self._reader.frozen()
-            kept.write(self.log, kept.Kept(self._reader.offset, state, self.curves.frozen()))
+        self.keep()
         self._changed_models()
         self._was_controllable = self.state.controllable
         self.sent = self.state.seq
+
+    def keep(self) -> None:
+        """Write the index beside the log, where so much of it is in none that it is worth it."""
+        offset = self._reader.offset
+        if offset - self._kept <= max(kept.WORTH_BYTES, self._kept // 2):
+            return
+        state = {name: getattr(self, name) for name in _STATE}
+        state["reader"] = self._reader.frozen()
+        kept.write(self.log, kept.Kept(offset, state, self.curves.frozen()))
+        self._kept = offset
 
     def _thaw(self) -> int:
         """Take what another reader kept of this log; how many bytes of it that covers."""

@@ -115,8 +115,8 @@ def write(run_log: Path, kept: Kept) -> None:
         crc = zlib.crc32(array.data)
         table.append((key, array.dtype.str, begin, len(array), crc))
         begin += array.nbytes
-    tail = _tail(run_log, kept.offset)
     try:
+        tail = _tail(run_log, kept.offset)
         head = _pack(kept, tail, table)
         with tempfile.NamedTemporaryFile(
             dir=run_log.parent, prefix=".index-", delete=False

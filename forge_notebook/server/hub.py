@@ -200,12 +200,14 @@ class Hub:
     # The tail task
 
     async def _run(self) -> None:
-        next_list = 0.0
+        next_list = next_drop = 0.0
         while True:
             began = time.monotonic()
             try:
-                if not self._lists and not any(f.watched for f in self._feeds.values()):
+                if began >= next_drop:
+                    next_drop = began + KEEP_S
                     self._drop_unused()
+                if not self._lists and not any(f.watched for f in self._feeds.values()):
                     self._work.clear()
                     await asyncio.wait_for(self._work.wait(), KEEP_S)
                     began = time.monotonic()
@@ -290,5 +292,14 @@ class Hub:
 
     def _drop_unused(self) -> None:
         old = time.monotonic() - KEEP_S
-        for session_id in [i for i, f in self._feeds.items() if f.last_used < old]:
-            del self._feeds[session_id]
+        for session_id, feed in list(self._feeds.items()):
+            if not feed.watched and feed.last_used < old:
+                del self._feeds[session_id]
+                self._files.submit(_keep, feed.follower)  # nobody reads it any more
+
+
+def _keep(follower: Follower) -> None:
+    try:
+        follower.keep()
+    except Exception:
+        log.exception("forge hub: no index of %s; the log is read instead", follower.folder.name)
