@@ -111,8 +111,8 @@ class ForgeNotebookApp(ExtensionApp):
         ]
         # jupyter_server 2.15 has no such hook: it comes with the first turn of the loop.
         if not hasattr(ExtensionApp, "_start_jupyter_server_extension"):
-            start = self._start_jupyter_server_extension
-            self.serverapp.io_loop.add_callback(start, self.serverapp)
+            server: Any = self.serverapp
+            server.io_loop.add_callback(self._start_jupyter_server_extension, server)
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Watch the sessions' lifecycle, once the event loop runs."""

@@ -75,7 +75,7 @@ def test_whatever_was_held_out_ends_the_measure_that_knows_the_loss_only(name: s
     log = Log()
     log.point(1, loss=0.5, value_loss=1.0)
     assert log.metrics["grokProgress"] == 75
-    log.point(2, **{name: 0.5})
+    log.put(POINTS, Point(log.ns, 2, 0, (name,), (0.5,)))
     assert log.metrics["grokProgress"] is None
 
 
