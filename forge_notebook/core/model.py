@@ -25,7 +25,7 @@ class ModelState:
     def __init__(self, index: int, total_steps: int | None) -> None:
         self.index = index
         self.name = f"model {index + 1}"
-        self.params: int | None = None
+        self.params: float | None = None
         self.step = 0
         self.total_steps = total_steps
         self.status = "pending"
