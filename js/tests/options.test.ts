@@ -4,6 +4,7 @@ import { DEFAULT_OPTIONS, buildFigure, type ChartOptions, type View } from "../s
 import { otherMetrics } from "../src/core/metrics-shown";
 import { SeriesStore } from "../src/core/series";
 import { readTheme } from "../src/core/theme";
+import { XAxis } from "../src/core/x-axis";
 import { metrics, model, status } from "./fixtures";
 
 interface Trace {
@@ -111,5 +112,14 @@ describe("chart options", () => {
     expect(rows).toEqual(["model,metric,step,time,value", ...[10, 11, 12].map((i) => `"'=cmd(""x""),y",loss,${i},${1000 + i / 2},${i % 2 === 0 ? 12 : 8}`)]);
     expect(fileName("../a <b> run: 1", "png")).toBe("a-b-run-1.png");
     expect(fileName("...", "csv")).toBe("training.csv");
+  });
+});
+
+describe("horizontal axis", () => {
+  it("has more than one label in the side panel and on a phone, and room for the long ones", () => {
+    const labels = (kind: "step" | "time", high: number): unknown => new XAxis(new SeriesStore(), 0, kind, false).layout([1, high], 260).ticktext;
+    expect(labels("step", 1650)).toEqual(["500", "1k", "1.5k"]);
+    expect(labels("step", 9000)).toEqual(["2k", "4k", "6k", "8k"]);
+    expect(labels("time", 9000)).toEqual(["1h 00m", "2h 00m"]);
   });
 });

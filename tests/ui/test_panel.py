@@ -76,6 +76,19 @@ def test_sessions_are_compared_deleted_and_the_layout_comes_back(lab: Lab, page:
     expect(page.locator(".jp-ForgePanel").get_by_text("Run 2").first).to_be_visible()
 
 
+def test_the_page_without_sessions_says_how_to_begin_also_on_a_phone(lab: Lab, page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 780})
+    page.goto(f"{lab.url}forge?token={lab.token}")
+    first = page.locator("main pre")
+    expect(first).to_be_visible()
+    assert violations(page) == []
+    assert first.evaluate("pre => pre.scrollWidth - pre.clientWidth") <= 0
+    code = first.inner_text()
+    record(lab, f"train_step = lambda: 1.0\n{code}")  # what it says runs
+    expect(page.locator(".jp-ForgeCard .forge-name")).to_have_text("my run", timeout=20_000)
+    expect(first).to_be_hidden()
+
+
 def test_ten_sessions_are_compared_and_an_eleventh_is_refused(lab: Lab, page: Page) -> None:
     record(lab, THREE.replace("range(3)", "range(11)"))
     page.goto(f"{lab.url}forge?token={lab.token}")

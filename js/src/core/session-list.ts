@@ -178,15 +178,16 @@ export class SessionList implements Sink {
 function summary(session: SessionStatus): string {
   const parts: string[] = [];
   const progress = overallProgress(session);
-  // Of a completed session its state says it, and in the panel there is room for one of the two.
-  if (progress !== null && session.status !== "completed") parts.push(percent(progress));
+  // Progress or the step: the panel has no room for both, and of a completed session the state says the first.
+  const partial = progress !== null && session.status !== "completed";
+  if (partial) parts.push(percent(progress));
   const metrics = session.metrics;
   if (metrics !== null) {
     const validation = metrics.extra.val_loss;
     const bad = metrics.nonFinite?.loss;
     if (metrics.loss !== null || bad !== undefined) parts.push(`loss ${loss(metrics.loss, bad)}`);
     if (typeof validation === "number") parts.push(`val ${value(validation)}`);
-    if (metrics.currentStep !== null) parts.push(`step ${count(metrics.currentStep)}`);
+    if (!partial && metrics.currentStep !== null) parts.push(`step ${count(metrics.currentStep)}`);
   }
   return parts.join(" \u00b7 ");
 }

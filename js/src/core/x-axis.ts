@@ -56,7 +56,8 @@ export class XAxis {
   }
 
   layout(range: [number, number], width: number): Record<string, unknown> {
-    const wanted = Math.max(2, Math.floor(width / 80));
+    // Clock times are long; of the others a narrow chart has room for five, which are two at least once rounded.
+    const wanted = Math.max(this.kind === "time" ? 2 : 5, Math.floor(width / 80));
     let ticks = this.log ? logTicks(Math.log10(range[0]), Math.log10(range[1])) : this.kind === "time" ? clockTicks(...range, wanted) : niceTicks(...range, wanted);
     if (this.kind === "step") ticks = ticks.filter(Number.isInteger);
     const text = (x: number): string => (this.kind === "time" && x >= 1 ? duration(x) : tick(x));

@@ -23,10 +23,17 @@ export function withoutToken(href: string): string | null {
   return url.pathname + url.search + url.hash;
 }
 
+const FIRST = `import forge_notebook as forge
+
+with forge.session("my run") as run:
+    for step in range(1000):
+        run.log(step, loss=train_step())`;
+
 class Dashboard {
   private readonly list: SessionList;
   private readonly main = h("main", "forge-main");
   private readonly hint = h("p", "forge-empty", {}, "Choose a session.");
+  private readonly first = h("section", "forge-first", {}, "No sessions yet. Record a training and it appears here:", h("pre", "", { tabindex: 0 }, FIRST));
   private readonly link = h("span", "forge-pill forge-link", { role: "status" });
   private readonly drawer = h("button", "forge-button forge-drawer", { type: "button", "aria-expanded": "false", "aria-controls": "forge-sessions" }, "Sessions");
   private readonly nav = h("nav", "forge-nav", { id: "forge-sessions", "aria-label": "Training sessions" });
@@ -47,7 +54,8 @@ class Dashboard {
     this.drawer.addEventListener("click", () => this.toggleDrawer(!this.nav.classList.contains("forge-open")));
     const head = h("header", "forge-top", {}, this.drawer, h("h1", "", {}, "Forge training monitor"), this.notify, this.link);
     this.offerNotifications();
-    this.main.append(this.hint);
+    this.main.append(this.hint, this.first);
+    show(this.first, false);
     document.body.append(head, h("div", "forge-columns", {}, this.nav, this.main));
     addEventListener("popstate", () => this.open(new URL(location.href).searchParams.get("session")));
     addEventListener("keydown", (event) => {
@@ -102,6 +110,7 @@ class Dashboard {
     this.chosen = id;
     this.list.select(id);
     show(this.hint, id === null);
+    show(this.first, false);
     if (id === null) return;
     this.card = serverCard(this.baseUrl, id);
     this.main.append(this.card.node);
@@ -115,6 +124,7 @@ class Dashboard {
     if (this.chosen !== null) return;
     const newest = [...this.list.sessions.values()].sort(byInterest)[0] as SessionStatus | undefined;
     setText(this.hint, newest === undefined ? "" : "Choose a session.");
+    show(this.first, newest === undefined && this.list.connection !== "connecting" && this.list.connection !== "offline");
     if (newest !== undefined) this.open(newest.sessionId);
   }
 
