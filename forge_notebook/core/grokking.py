@@ -4,9 +4,10 @@ G is 0 at chance and 1 when the right answer is always ranked first (trainer/met
 thresholds and the fit were chosen on 46 runs and are checked on fresh seeds, other moduli and other
 tasks by `python -m forge_notebook.trainer.validate_grokking` (seeds from 20000, 30000 and 50000 on,
 which chose nothing: 122 of 122 onsets seen, none false in 314 runs that do not grok, which is fewer
-than 1 in 100 with 95 % confidence; 2026-11-26). A model that generalizes while it memorizes learns normally: that is no grokking, and there is no
-phase. Text tops out at its own entropy, near G = 0.9, so a text run never leaves `memorizing`; our
-trainer gives no training G there, and then there is no phase.
+than 1 in 100 with 95 % confidence; 2026-11-26). A model that generalizes while it memorizes learns
+normally: that is no grokking, and there is no phase. Text tops out at its own entropy, near 0.9, so
+a text run never leaves `memorizing`; our trainer gives no training G there, and then there is no
+phase.
 """
 
 from __future__ import annotations
