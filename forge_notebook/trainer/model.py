@@ -74,8 +74,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, time, width) to the same shape."""
-        qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        # chunk, not permute: its backward copies the three gradients once and not twice
+        qkv = self.qkv(self.norm_attention(x)).chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv)
         if self.rope:
             q, k = rotate(q), rotate(k)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
