@@ -189,7 +189,7 @@ class SessionState:
             return
         params = payload.get("params")
         model.name = str(payload.get("name", model.name))
-        model.params = params if isinstance(params, int) else None
+        model.params = params if isinstance(params, (int, float)) else None
         model.total_steps = _count(payload.get("totalSteps")) or model.total_steps
         model.begin(time)
         self.current = model.index

@@ -186,6 +186,12 @@ def test_impossible_transitions_raise_for_the_writer(now: Status, event: str) ->
         check_move(now, event)
 
 
+def test_parameters_counted_as_a_float_are_shown() -> None:
+    log = Log()
+    log.event("model_started", modelIndex=0, params=25e6)
+    assert log.state.wire(alive=True)["models"][0]["params"] == 25e6
+
+
 EVENTS = st.sampled_from(
     ["training_started", "paused", "resumed", "training_completed", "training_failed", "odd",
      "model_started", "model_completed"]

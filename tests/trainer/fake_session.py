@@ -76,7 +76,7 @@ class FakeSession:
 
     @property
     def widget(self) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # the trainer shows a card only when a notebook asks for it
 
 
 Make = Callable[..., tuple[CognateTrainer, FakeSession]]

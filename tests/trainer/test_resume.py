@@ -133,7 +133,7 @@ def test_resumed_session_continues_the_curve_in_the_same_session(tmp_path: Path)
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownSession, match="no session"):
+    with pytest.raises(UnknownSession, match="no session 'no-such-session'"):
         CognateTrainer(resume="no-such-session", store=tmp_path)
     with pytest.raises(ConfigError, match="exclude each other"):
         CognateTrainer({}, resume="x")

@@ -18,7 +18,6 @@ import type { XKind } from "./x-axis";
 export const MOST_COMPARED = 10;
 /** Settings that differ, beside a name; all of them are in its tooltip. */
 const MOST_SETTINGS = 4;
-const SEPARATOR = " \u00b7 ";
 const DASH = { solid: "", dash: "6 3", dot: "2 2" };
 
 export class Comparison {
@@ -138,7 +137,7 @@ export class Comparison {
       setText(item.children[1], client.missing ? `${client.sessionId} is gone` : (client.status?.name ?? client.sessionId));
       setText(item.children[2], typeof last !== "number" ? "" : name === "loss" ? loss(last) : value(last));
       const own = this.settings[i] ?? [];
-      setText(item.children[3], own.slice(0, MOST_SETTINGS).join(SEPARATOR));
+      setText(item.children[3], own.slice(0, MOST_SETTINGS).join(" \u00b7 "));
       const title = [client.status?.name ?? client.sessionId, ...own].join("\n");
       setAttributes(item, { "aria-pressed": this.hidden.has(client.sessionId) ? "false" : "true", title });
     });
