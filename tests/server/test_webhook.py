@@ -42,10 +42,11 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                # Chosen before the test can see the request, which may set other answers.
+                answer = receiver.answers[min(len(receiver.got), len(receiver.answers) - 1)]
                 receiver.got.append(json.loads(body))
                 time.sleep(receiver.slow_s)
-                at = min(len(receiver.got), len(receiver.answers)) - 1
-                self.send_response(receiver.answers[at])
+                self.send_response(answer)
                 self.send_header("Content-Length", "0")
                 if receiver.location:
                     self.send_header("Location", receiver.location)

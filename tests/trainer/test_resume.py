@@ -57,32 +57,34 @@ def finish(trainer):
     flat = torch.cat([p.detach().flatten() for m in trainer.models for p in m.parameters()])
     torch.save(flat, store / (trainer.session.name + ".pt"))
 
-def newest_step(folder):
-    return sum(1 for _ in folder.glob("checkpoints/model-*/step-*"))
-
 began = time.perf_counter()
 os.waitpid(child(lambda: finish(forge.CognateTrainer(config, name="whole", store=store))), 0)
 seconds = time.perf_counter() - began
-for kill in range(kills):
-    name = f"killed-{kill}"
+killed = 0
+for run in range(5 * kills):
+    name = f"run-{run}"
     pid = child(lambda: finish(forge.CognateTrainer(config, name=name, store=store)))
     deadline = time.perf_counter() + 30
-    while not (found := list(store.glob(f"*/run.log"))) or not any(
+    while not (found := list(store.glob("*/run.log"))) or not any(
         json.dumps(name).encode() in log.read_bytes() for log in found
     ):
         assert time.perf_counter() < deadline
         time.sleep(0.001)
-    time.sleep(chance.random() * seconds)
+    delay = chance.random() * seconds
+    time.sleep(delay)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     (log,) = [log for log in found if json.dumps(name).encode() in log.read_bytes()]
-    killed = os.WIFSIGNALED(status)
-    if killed and forge.load(log.parent.name, store=store).status["status"] == "completed":
-        continue  # killed after its end: nothing is left to resume
-    if killed:
-        pid = child(lambda: finish(forge.CognateTrainer(resume=log.parent.name, store=store)))
-        assert os.waitpid(pid, 0)[1] == 0, name
-    print(json.dumps([name, log.parent.name, killed]), flush=True)
+    if forge.load(log.parent.name, store=store).status["status"] == "completed":
+        seconds = min(seconds, delay)  # it was faster than the first: nothing to resume
+        continue
+    assert os.WIFSIGNALED(status), name
+    killed += 1
+    pid = child(lambda: finish(forge.CognateTrainer(resume=log.parent.name, store=store)))
+    assert os.waitpid(pid, 0)[1] == 0, name
+    print(json.dumps([name, log.parent.name]), flush=True)
+    if killed == kills:
+        break
 """
 
 
@@ -97,9 +99,9 @@ def test_killed_at_any_moment_and_resumed_ends_bit_for_bit_the_same(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     runs = [json.loads(line) for line in done.stdout.splitlines()]
-    assert sum(killed for *_, killed in runs) >= 0.7 * kills
+    assert len(runs) == kills
     expected = torch.load(tmp_path / "whole.pt")
-    for name, session_id, _ in runs:
+    for name, session_id in runs:
         assert torch.equal(torch.load(tmp_path / f"{name}.pt"), expected), name
         history = forge.load(session_id, store=tmp_path)
         assert history.status["status"] == "completed"
