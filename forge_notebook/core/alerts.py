@@ -32,10 +32,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from forge_notebook.core.losswatch import WINDOW, Found, LossWatch
 from forge_notebook.core.model import held_out
+from forge_notebook.core.runlog import Run
 
 STALL_FACTOR = 10.0
 STALL_S = 30.0
@@ -81,11 +83,14 @@ class FiniteWatch:
         self._seen_finite: set[str] = set()
         self._all_seen: set[tuple[str, ...]] = set()
 
-    def add(self, names: tuple[str, ...], values: tuple[float, ...]) -> list[tuple[str, Found]]:
+    def passes(self, run: Run, first: int, end: int) -> bool:
+        """Whether none of these rows says or changes anything."""
+        # A sum is finite where all values are.
+        usual = not self._odd and run.names in self._all_seen
+        return usual and all(math.isfinite(sum(values[first:end])) for values in run.values)
+
+    def add(self, names: tuple[str, ...], values: Iterable[float]) -> list[tuple[str, Found]]:
         """Take one row."""
-        # A sum is finite where all values are: one look at the usual row.
-        if not self._odd and names in self._all_seen and math.isfinite(sum(values)):
-            return []
         found = [(n, f) for n, v in zip(names, values, strict=True) if (f := self._one(n, v))]
         if self._seen_finite.issuperset(names):
             self._all_seen.add(names)
@@ -116,21 +121,23 @@ class StallWatch:
         self._rows = 0
         self.limit_s = math.inf
 
-    def add(self, interval_s: float) -> bool:
-        """Take one interval; whether it was a stall. Zero and less (a clock set back) say
-        nothing."""
+    def add(self, interval_s: float) -> float | None:
+        """Take one interval; the limit that it passed, if it was a stall. Zero and less (a clock
+        set back) say nothing."""
         if interval_s <= 0:
-            return False
-        stalled = interval_s > self.limit_s
+            return None
+        limit_s = self.limit_s
+        stalled = interval_s > limit_s
         self._intervals.append(interval_s)
-        self._longest = max(self._longest, interval_s)
+        if interval_s > self._longest:
+            self._longest = interval_s
         self._rows += 1
-        if len(self._intervals) >= 8 and (stalled or self._rows % 16 == 0 or self._rows == 8):
+        if self._rows >= 8 and (stalled or self._rows % 16 == 0 or self._rows == 8):
             median = sorted(self._intervals)[len(self._intervals) // 2]
             self.limit_s = max(STALL_FACTOR * median, 2 * self._longest, STALL_S)
         elif 2 * self._longest > self.limit_s:
             self.limit_s = 2 * self._longest
-        return stalled
+        return limit_s if stalled else None
 
     def message(self, limit_s: float) -> str:
         """What to say of a gap that is over the limit; the same during it and afterwards."""
@@ -141,17 +148,13 @@ class ModelWatch:
     """All of one model."""
 
     def __init__(self) -> None:
-        self._finite = FiniteWatch()
+        self.finite = FiniteWatch()
         self._losses: dict[str, LossWatch] = {}
         self._watched: dict[tuple[str, ...], list[tuple[int, LossWatch]]] = {}
         self._grokked = False
 
-    def row(
-        self, names: tuple[str, ...], values: tuple[float, ...], onset: int | None
-    ) -> list[tuple[str | None, Found]]:
-        """What there is to say of one row, and of which metric."""
-        found: list[tuple[str | None, Found]] = []
-        found += self._finite.add(names, values)
+    def losses(self, names: tuple[str, ...]) -> list[tuple[int, LossWatch]]:
+        """What watches the training losses among some metrics, each with its place."""
         watched = self._watched.get(names)
         if watched is None:
             watched = self._watched[names] = [
@@ -159,30 +162,57 @@ class ModelWatch:
                 for index, name in enumerate(names)
                 if watches(name)
             ]
-        for index, loss in watched:
-            if math.isfinite(values[index]) and (said := loss.add(values[index])):
-                found += [(names[index], f) for f in said]
-        if onset is not None and not self._grokked:
-            self._grokked = True
-            message = f"held-out data began to be understood at step {onset}"
-            found.append((None, ("grokking", "info", message)))
-        return found
+        return watched
+
+    def onset(self, step: int | None) -> list[tuple[str | None, Found]]:
+        """What there is to say of the step at which grokking began, once."""
+        if step is None or self._grokked:
+            return []
+        self._grokked = True
+        return [
+            (None, ("grokking", "info", f"held-out data began to be understood at step {step}"))
+        ]
+
+
+class Rows(NamedTuple):
+    """What rows of metrics gave rise to: only the last of those that were taken, if any did."""
+
+    end: int  # of those that were taken
+    stall_limit_s: float | None  # that the gap before the last of them passed
+    found: list[tuple[str | None, Found]]  # what it says, and of which metric
 
 
 class Watch:
-    """All of one session: fed by the fold, row by row."""
+    """All of one session: fed by the fold."""
 
     def __init__(self) -> None:
         self.stall = StallWatch()
         self._models: dict[int, ModelWatch] = {}
 
-    def row(
-        self, seq: int, time: float, step: int, model: int, names: tuple[str, ...],
-        values: tuple[float, ...], onset: int | None,
-    ) -> list[Alert]:  # fmt: skip
-        """The alerts of one row of metrics; ``onset``: the step at which grokking began."""
-        watch = self._models.get(model)
+    def model(self, index: int) -> ModelWatch:
+        """What is known of a model."""
+        watch = self._models.get(index)
         if watch is None:
-            watch = self._models[model] = ModelWatch()
-        found = watch.row(names, values, onset)
-        return [Alert(seq, time, step, model, *f, metric=name) for name, f in found]
+            watch = self._models[index] = ModelWatch()
+        return watch
+
+    def rows(self, run: Run, first: int, times: Sequence[float], before: float | None) -> Rows:
+        """Take rows, until one says something. ``times``: of these rows, in seconds; ``before``:
+        of the row before them, where training went on since."""
+        watch = self.model(run.model)
+        found: list[tuple[str | None, Found]] = []
+        if not watch.finite.passes(run, first, first + len(times)):  # then it is a single row
+            found += watch.finite.add(run.names, [values[first] for values in run.values])
+        losses = [(run.names[c], run.values[c], loss) for c, loss in watch.losses(run.names)]
+        limit_s, end = None, first
+        for time in times:
+            if before is not None:
+                limit_s = self.stall.add(time - before)
+            before = time
+            for name, values, loss in losses:
+                if math.isfinite(values[end]) and (said := loss.add(values[end])):
+                    found += [(name, f) for f in said]
+            end += 1
+            if found or limit_s is not None:
+                break
+        return Rows(end, limit_s, found)

@@ -4,13 +4,14 @@ rows looks at the extremes of each 128 and not at every row."""
 from __future__ import annotations
 
 import math
+import operator
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from forge_notebook.core.runlog import Point
+from forge_notebook.core.runlog import Run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,12 +23,12 @@ MAX_ODD = 200  # non-finite values drawn as marks, per curve
 
 
 class Column:
-    """Numbers of one type, read as one array; ``append`` takes one more."""
+    """Numbers of one type, read as one array; ``extend`` takes more."""
 
     def __init__(self, code: str) -> None:
         self._code = code
         self._tail = array(code)
-        self.append: Callable[[Any], None] = self._tail.append
+        self.extend: Callable[[Iterable[Any]], None] = self._tail.extend
         self._buffer: NDArray[Any] = np.empty(0, dtype=code)
         self._sealed = 0
 
@@ -82,11 +83,10 @@ class Summary:
             odd = np.flatnonzero(~finite.ravel()) + begin
             for row in odd[np.flatnonzero(np.diff(odd, prepend=-2) > 1)].tolist():
                 if len(self.odd) < 10 * MAX_ODD:
-                    self.odd.append(row)
+                    self.odd.extend((row,))
         first = np.arange(count) * STRETCH + begin
         pairs = np.stack([np.minimum(low, high), np.maximum(low, high)], axis=1) + first[:, None]
-        for row in pairs.ravel().tolist():
-            self.extremes.append(row)
+        self.extremes.extend(pairs.ravel().tolist())
 
     def candidates(self, first: int, last: int) -> Indices:
         """Rows from ``first`` to ``last`` (exclusive) among which are the extremes of each
@@ -112,23 +112,22 @@ class Columns:
         self.step = Column("q")
         self.time = Column("d")
         self.values = [Column("d") for _ in names]
-        self._appends = [c.append for c in (self.seq, self.step, self.time, *self.values)]
         self._summaries = [Summary() for _ in names]
         self._steps_grow = self._times_grow = True
         self._last_step, self._last_time = -(1 << 63), -math.inf
 
-    def add(self, seq: int, point: Point) -> None:
-        """Append one row."""
-        time = point.time_ns / 1e9
-        if point.step < self._last_step:  # a restart from a checkpoint is a new branch
-            self._steps_grow = False
-        if time < self._last_time:
-            self._times_grow = False
-        self._last_step, self._last_time = point.step, time
-        for append, number in zip(
-            self._appends, (seq, point.step, time, *point.values), strict=True
-        ):
-            append(number)
+    def add(self, seq: int, run: Run) -> None:
+        """Append rows, of which the first has this ``seq``."""
+        times = [time_ns / 1e9 for time_ns in run.times_ns]
+        # A restart from a checkpoint is a new branch.
+        self._steps_grow = self._steps_grow and _grows(self._last_step, run.steps)
+        self._times_grow = self._times_grow and _grows(self._last_time, times)
+        self._last_step, self._last_time = run.steps[-1], times[-1]
+        self.seq.extend(range(seq, seq + len(times)))
+        self.step.extend(run.steps)
+        self.time.extend(times)
+        for column, values in zip(self.values, run.values, strict=True):
+            column.extend(values)
 
     def frozen(self) -> dict[tuple[str, int], NDArray[Any]]:
         """Every array of this, by a name of its own."""
@@ -193,6 +192,10 @@ class Columns:
         if x == "epoch":
             return self.column("epoch"), False
         return self.step.all(), self._steps_grow
+
+
+def _grows(last: float, values: Sequence[float]) -> bool:
+    return last <= values[0] and all(map(operator.le, values, values[1:]))
 
 
 def _place(axis: NDArray[Any], at: float, side: Literal["left", "right"]) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from forge_notebook.core import kept
 from forge_notebook.core.history import Curves
-from forge_notebook.core.runlog import EVENT, POINTS, Reader, Record, has_writer, read_log
+from forge_notebook.core.runlog import EVENT, POINTS, Reader, Record, Run, has_writer, read_log
 from forge_notebook.core.session import SessionState, alert_mark
 from forge_notebook.core.status import ENDED, Status
 from forge_notebook.core.throttle import Throttle
@@ -105,24 +105,36 @@ class Follower:
 
     def read(self, limit: int = BATCH) -> int:
         """Fold at most ``limit`` new records; returns how many there were."""
-        records = self._reader.read(limit)
+        records = self._reader.read(limit, runs=True)
         self.state.lost = self._reader.lost
-        first_kept = len(records) - (self._snapshots.maxlen or 0)
-        for index, record in enumerate(records):
-            shown = record.kind == EVENT and record.data["event"] not in INTERNAL_EVENTS
-            before = self._now() if shown else {}
-            self.state.apply(record)
+        count = sum(map(_count, records))
+        rows = count - sum(record.kind != POINTS for record in records)
+        for record in records:
             if record.kind == POINTS:
-                self.curves.add(record.seq, record.data)
-                if index >= first_kept and (metrics := self.state.metrics()) is not None:
-                    self._snapshots.append((record.seq, metrics))
-                if self.state.alert is not None:
-                    self._keep_alert(record.seq)
-            elif shown:
-                self._keep_event(record, before)
+                self._fold_rows(record.seq, Run.of(record.data), rows)
+                rows -= _count(record)
+            else:
+                shown = record.kind == EVENT and record.data["event"] not in INTERNAL_EVENTS
+                before = self._now() if shown else {}
+                self.state.apply(record)
+                if shown:
+                    self._keep_event(record, before)
         if records:
             self._heard = time.monotonic()
-        return len(records)
+        return count
+
+    def _fold_rows(self, seq: int, run: Run, left: int) -> None:
+        """Fold rows that are the first of ``left``; each of the last leaves a snapshot."""
+        self.curves.add(seq, run)
+        at, rows = 0, len(run.steps)
+        first_kept = left - (self._snapshots.maxlen or 0)
+        while at < rows:
+            kept = at >= first_kept
+            at = self.state.rows(seq, run, at, at + 1 if kept else min(rows, first_kept))
+            if kept and (metrics := self.state.metrics()) is not None:
+                self._snapshots.append((self.state.seq, metrics))
+            if self.state.alert is not None:
+                self._keep_alert(self.state.seq)
 
     def _keep_alert(self, seq: int) -> None:
         alert, now = self.state.alert, self._now()
@@ -288,6 +300,11 @@ class Follower:
                 changed.append(wire)
             self._models[model.index] = wire
         return changed
+
+
+def _count(record: Record) -> int:
+    """How many records this stands for."""
+    return len(record.data.steps) if isinstance(record.data, Run) else 1
 
 
 def replay_rows(log: Path, limit: int, after: int) -> list[dict[str, Any]]:

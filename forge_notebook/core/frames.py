@@ -37,6 +37,7 @@ MAX_PAYLOAD = 16 << 20
 RANK_SHIFT = 48  # 2^48 records of one rank: 89 years at 100,000 a second
 MAX_RANK = (1 << 16) - 1
 _OVERHEAD = HEAD.size + CRC.size
+_ROW = HEAD.pack(SYNC, POINTS, VERSION, 0, 0)[:4]  # how a row begins
 
 
 class Point(NamedTuple):
@@ -49,8 +50,32 @@ class Point(NamedTuple):
     values: tuple[float, ...]
 
 
+class Run(NamedTuple):
+    """Rows of one model and one set of metrics that follow each other without a gap.
+
+    ``values`` holds the values of each metric, as long as ``times_ns`` and ``steps``.
+    """
+
+    times_ns: tuple[int, ...]
+    steps: tuple[int, ...]
+    model: int
+    names: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, data: Point | Run) -> Run:
+        """A row as a run of one; a run as it is."""
+        if isinstance(data, Run):
+            return data
+        values = tuple((value,) for value in data.values)
+        return cls((data.time_ns,), (data.step,), data.model, data.names, values)
+
+
 class Record(NamedTuple):
-    """A record as a reader sees it: ``data`` is a Point, or the decoded JSON object."""
+    """A record as a reader sees it: ``data`` is a Point, or the decoded JSON object.
+
+    Or a Run: as many records, of which the first has this ``seq``.
+    """
 
     seq: int
     kind: int
@@ -86,6 +111,29 @@ def frame_end(data: bytes, at: int) -> int:
         return 0
     checked = end - CRC.size
     return end if (zlib.crc32(data[at:checked]),) == CRC.unpack_from(data, checked) else -1
+
+
+def row_struct(metrics: int) -> struct.Struct:
+    """A whole row of so many metrics: head, seq, time, step, model, columns, values, checksum."""
+    return struct.Struct(f"<8sQ{POINT.format[1:]}{metrics}d{CRC.format[1:]}")
+
+
+def alike(data: bytes, at: int, row: struct.Struct, most: int) -> list[tuple[Any, ...]]:
+    """The rows that begin at ``at``, at most ``most``, while they are right, of one model and one
+    set of metrics, and without a gap; none where there is no such row."""
+    found: list[tuple[Any, ...]] = []
+    view = memoryview(data)[at:]
+    place, end = 0, row.size - CRC.size
+    head, seq, models = _ROW + (row.size - _OVERHEAD).to_bytes(4, "little"), -1, None
+    for fields in row.iter_unpack(view[: min(most, len(view) // row.size) * row.size]):
+        if models is None:
+            seq, models = fields[1], fields[4:6]
+        right = fields[0] == head and fields[1] == seq and fields[4:6] == models
+        if not right or fields[-1] != zlib.crc32(view[place:end]):
+            break
+        found.append(fields)
+        place, end, seq = place + row.size, end + row.size, seq + 1
+    return found
 
 
 def rank_and_seq(stored: int) -> tuple[int, int]:

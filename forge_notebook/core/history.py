@@ -11,7 +11,7 @@ import numpy as np
 import tsdownsample
 
 from forge_notebook.core.columns import MAX_ODD, Columns, increasing
-from forge_notebook.core.runlog import Point
+from forge_notebook.core.runlog import Point, Run
 from forge_notebook.core.wire import SeriesBlock, non_finite_name
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ class Curves:
         self._columns: dict[tuple[int, tuple[str, ...]], Columns] = {}
         self._lock = threading.Lock()
 
-    def add(self, seq: int, point: Point) -> None:
-        """Append one row; ``seq`` must grow from call to call."""
-        key = (point.model, point.names)
+    def add(self, seq: int, rows: Point | Run) -> None:
+        """Append rows; ``seq``, of the first, must grow from call to call."""
+        key = (rows.model, rows.names)
         with self._lock:
             columns = self._columns.get(key)
             if columns is None:
-                columns = self._columns[key] = Columns(point.model, point.names)
-            columns.add(seq, point)
+                columns = self._columns[key] = Columns(rows.model, rows.names)
+            columns.add(seq, Run.of(rows))
 
     def frozen(self) -> dict[Any, NDArray[Any]]:
         """Every array, by model, metrics and kind."""

@@ -39,7 +39,7 @@ class LossWatch:
         usual = value
         if len(self._window) == WINDOW:
             mean = self._sum / WINDOW
-            if self._is_spike(value, mean):
+            if value > mean and self._is_spike(value, mean):
                 usual = mean
                 if self.rows >= self._quiet_until:
                     found.append(("spike", "warning", f"{value:.4g} after a mean of {mean:.4g}"))
@@ -54,7 +54,7 @@ class LossWatch:
 
     def _is_spike(self, value: float, mean: float) -> bool:
         excess = value - mean
-        return excess > RELATIVE * abs(mean) and excess**2 > SPIKE_SIGMAS**2 * self._variance(mean)
+        return excess > RELATIVE * abs(mean) and excess * excess > SPIKE_SIGMAS**2 * self._variance(mean)
 
     def _variance(self, mean: float) -> float:
         return max(0.0, self._squares / WINDOW - mean * mean)
@@ -68,8 +68,8 @@ class LossWatch:
         self._sum += value
         self._squares += value * value
         if self.rows % WINDOW == 0:  # running sums drift; begin them anew now and then
-            self._sum = math.fsum(self._window)
-            self._squares = math.fsum(v * v for v in self._window)
+            self._sum = sum(self._window)
+            self._squares = sum(v * v for v in self._window)
 
     def _divergence(self, mean: float) -> list[Found]:
         if mean < self._best:

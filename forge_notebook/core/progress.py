@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
+from itertools import accumulate
 
 MAX_SAMPLES = 256
 WHOLE_S = 30.0  # half of a short run may hold no evaluation, and then the ETA is 15 % early
@@ -32,18 +34,22 @@ class Clock:
         self._advance(time)
         self._running_since = None
 
-    def tick(self, time: float, steps: int) -> None:
-        """A row of metrics arrived after ``steps`` steps of all models together."""
-        self.start(time)
-        self._advance(time)
-        self._newest = (self.active, steps)
-        self._skipped += 1
-        if self._skipped >= self._stride:
-            self._skipped = 0
-            self._samples.append(self._newest)
+    def tick(self, times: Sequence[float], steps: Sequence[int]) -> None:
+        """Rows of metrics arrived, each after so many steps of all models together."""
+        self.start(times[0])
+        base, since = self._base, self._running_since
+        assert since is not None
+        active = list(accumulate([self.active, *(base + t - since for t in times)], max))[1:]
+        self.active = active[-1]
+        self._newest = (self.active, steps[-1])
+        next_one = self._stride - self._skipped - 1
+        while next_one < len(times):
+            self._samples.append((active[next_one], steps[next_one]))
             if len(self._samples) > MAX_SAMPLES:
                 del self._samples[1::2]
                 self._stride *= 2
+            next_one += self._stride
+        self._skipped = self._stride - 1 - (next_one - len(times))
 
     def _advance(self, time: float) -> None:
         # A clock set back must not take back time already measured.

@@ -7,7 +7,7 @@ process (a crash of the machine needs ``sync``). ``frames`` says what a record l
 
 from __future__ import annotations
 
-from forge_notebook.core.frames import EVENT, POINTS, SESSION, Point, Record, has_writer
+from forge_notebook.core.frames import EVENT, POINTS, SESSION, Point, Record, Run, has_writer
 from forge_notebook.core.reader import Reader, last_seq, read_log
 from forge_notebook.core.writer import SilentWriter, Writer
 
@@ -18,6 +18,7 @@ __all__ = [
     "Point",
     "Reader",
     "Record",
+    "Run",
     "SilentWriter",
     "Writer",
     "has_writer",

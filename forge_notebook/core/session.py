@@ -9,7 +9,7 @@ from typing import Any
 from forge_notebook.core.alerts import Alert, Watch
 from forge_notebook.core.model import ModelState
 from forge_notebook.core.progress import Clock, remaining_seconds
-from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Point, Record
+from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Record, Run
 from forge_notebook.core.status import ENDED, MOVES, Status
 from forge_notebook.core.wire import (
     Mark,
@@ -71,12 +71,14 @@ class SessionState:
 
     def apply(self, record: Record) -> None:
         """Fold one record. Never raises on what a log says, however odd."""
-        before, self.seq = self.seq, record.seq
-        self.alert = None
         if record.kind == POINTS:
-            self._point(record.data)
-            self._watch(record.seq, before, record.data)
-        elif record.kind == EVENT:
+            run, done = Run.of(record.data), 0
+            while done < len(run.steps):
+                done = self.rows(record.seq, run, done, len(run.steps))
+            return
+        self.seq = record.seq
+        self.alert = None
+        if record.kind == EVENT:
             self._event(record.seq, record.data)
         elif record.kind == SESSION and not record.data.get("again"):
             self._session(record.data)
@@ -109,30 +111,40 @@ class SessionState:
             self.models.append(ModelState(len(self.models), None))
         return self.models[index]
 
-    def _point(self, point: Point) -> None:
-        model = self.model(point.model)
-        model.take(point)
-        self.current = point.model
-        self.has_points = True
-        self.last_update = point.time_ns / 1e9
-        self.clock.tick(self.last_update, sum(m.step for m in self.models))
-        if not self.metric_names.keys() >= set(point.names):
-            self.metric_names.update(dict.fromkeys(point.names))
+    def rows(self, seq: int, run: Run, first: int, end: int) -> int:
+        """Fold rows of a run that begins at ``seq``, up to ``end`` or to the next row that gives
+        an alert; where it stopped."""
+        model, watch = self.model(run.model), self.watch.model(run.model)
+        passes = watch.finite.passes(run, first, end)
+        if self._alerts or "rank_val" in run.names or not passes:
+            end = first + 1  # each of these says something, or may
+        times = [time_ns / 1e9 for time_ns in run.times_ns[first:end]]
+        end, limit_s, found = self.watch.rows(run, first, times, self._row_time)
+        del times[end - first :]
+        before = (self.seq, self._row_time) if len(times) == 1 else (seq + end - 2, times[-2])
+        self.seq, self._row_time = seq + end - 1, times[-1]
+        model.take(run, first, end)
+        self._took(run, times, run.steps[first:end])
+        if limit_s is not None and before[1] is not None:
+            self._mark_alert(before[0], self.stalled(before[0], before[1], limit_s))
+        found += watch.onset(model.grok.onset_step)
+        self._alerts += [
+            Alert(self.seq, times[-1], model.step, model.index, *said, metric=name)
+            for name, said in found
+        ]
+        self.alert = self._alerts.popleft() if self._alerts else None
+        if self.alert is not None:
+            self._mark_alert(self.seq, self.alert)
+        return end
 
-    def _watch(self, seq: int, before: int, point: Point) -> None:
-        time, row_time = point.time_ns / 1e9, self._row_time
-        self._row_time = time
-        limit_s = self.watch.stall.limit_s
-        if row_time is not None and self.watch.stall.add(time - row_time):
-            self._mark_alert(before, self.stalled(before, row_time, limit_s))
-        found = self.watch.row(
-            seq, time, point.step, point.model, point.names, point.values,
-            self.models[point.model].grok.onset_step,
-        )  # fmt: skip
-        if found or self._alerts:
-            self._alerts += found
-            self.alert = self._alerts.popleft()
-            self._mark_alert(seq, self.alert)
+    def _took(self, run: Run, times: list[float], steps: tuple[int, ...]) -> None:
+        self.current = run.model
+        self.has_points = True
+        self.last_update = times[-1]
+        others = sum(model.step for model in self.models if model.index != run.model)
+        self.clock.tick(times, [others + step for step in steps])
+        if not self.metric_names.keys() >= set(run.names):
+            self.metric_names.update(dict.fromkeys(run.names))
 
     def stalled(self, seq: int, time: float, limit_s: float) -> Alert:
         """The alert of a gap after the record ``seq``: the same during the gap and after it."""

@@ -13,7 +13,8 @@ import pytest
 from forge_notebook.core import losswatch
 from forge_notebook.core.alerts import Alert, StallWatch, Watch, watches
 from forge_notebook.core.follower import Follower
-from forge_notebook.core.runlog import EVENT, SESSION, Writer
+from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Point, Record, Writer
+from forge_notebook.core.session import SessionState
 
 CURVES = Path(__file__).parent.parent / "fixtures" / "curves" / "curves.npz"
 
@@ -25,12 +26,13 @@ def curves() -> dict[str, list[float]]:
 
 
 def alerts_of(values: list[float], metric: str = "loss") -> list[Alert]:
-    watch = Watch()
-    return [
-        alert
-        for step, value in enumerate(values)
-        for alert in watch.row(step + 1, float(step), step, 0, (metric,), (value,), None)
-    ]
+    state, found = SessionState("s"), []
+    for step, value in enumerate(values):
+        point = Point(step * 10**9, step, 0, (metric,), (value,))
+        state.apply(Record(step + 1, POINTS, point))
+        if state.alert is not None:
+            found.append(state.alert)
+    return found
 
 
 def named(kind: str) -> list[str]:
@@ -64,6 +66,13 @@ def test_a_rate_far_too_high_is_a_divergence_told_once() -> None:
         assert alert.step is not None
         assert 400 <= alert.step <= 400 + 2 * losswatch.WINDOW, name
         assert alert.level == "error"
+
+
+@pytest.mark.parametrize("value", [1e160, 1.7e308])
+def test_a_loss_whose_square_is_no_number_is_a_spike_and_stops_no_viewer(value: float) -> None:
+    found = alerts_of([1.0, 1.01] * 50 + [value, value] + [1.0, 1.01] * 100)
+    assert found[0].kind == "spike"
+    assert len(found) <= 3
 
 
 def test_an_overflow_is_not_finite_once() -> None:
@@ -189,11 +198,9 @@ def test_a_stall_is_shown_while_it_lasts_and_stays_when_it_is_over(
 def test_the_onset_of_grokking_is_told_once_per_model() -> None:
     watch = Watch()
     found = [
-        alert.kind
+        said[0]
         for step in range(5)
         for model in (0, 1)
-        for alert in watch.row(
-            step, 0.0, step, model, ("rank_val",), (0.5,), 3 if model and step > 2 else None
-        )
+        for _, said in watch.model(model).onset(3 if model and step > 2 else None)
     ]
     assert found == ["grokking"]

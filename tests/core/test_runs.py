@@ -1,0 +1,147 @@
+"""Rows that are read and folded many at a time: the same as one by one, whatever the log holds."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forge_notebook.core.catalog import Catalog
+from forge_notebook.core.follower import Follower
+from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Reader, Record, Run, Writer
+
+START = 1_700_000_000_000_000_000
+METRICS = [("loss",), ("loss", "lr"), ("val_loss", "loss"), ("rank_train", "rank_val"), ("a", "b")]
+EVENTS = ["training_started", "paused", "resumed", "checkpoint_saved", "model_completed"]
+SPOILS = ["nothing", "flip", "cut", "twice", "shuffle"]
+
+
+class OneByOne(Reader):
+    """Gives every row by itself, as all readers did before there were runs."""
+
+    def read(self, limit: int = 100_000, *, runs: bool = False) -> list[Record]:
+        return super().read(limit)
+
+
+def write(path: Path, chance: random.Random) -> None:
+    """A log of anything: models and metrics in turn, odd values, stalls, events, two ranks."""
+    path.unlink(missing_ok=True)
+    writers = [Writer(path), Writer(path, rank=1)]
+    now = START
+    writers[0].append_json(SESSION, {"time": now, "models": 2, "totalSteps": 500})
+    for _ in range(chance.randint(1, 8)):
+        writer = writers[chance.random() < 0.2]
+        step = chance.randrange(500)
+        models = chance.choice([(0,), (0,), (1,), (0, 1), (3,)])
+        names = chance.choice(METRICS)
+        every = chance.choice([1, 1, 1, 3])  # rows of one model before the other's turn
+        odd = chance.choice([0.0, 0.0, 0.02, 0.3])
+        gap = chance.choice([0, 10**6, 10**8])
+        for row in range(chance.choice([1, 3, 15, 16, 17, 40, 300, 700])):
+            values = [chance.gauss(2, 0.1) * 0.999**row for _ in names]
+            if chance.random() < odd:
+                values[-1] = chance.choice([math.nan, math.inf, -math.inf, 1e300, 50.0])
+            if chance.random() < 0.005:
+                now += chance.choice([-(10**9), 10**12])
+            now += gap
+            model = models[row // every % len(models)]
+            writer.append_point(step + row, model, dict(zip(names, values, strict=True)), now)
+        event: dict[str, Any] = {"event": chance.choice(EVENTS), "time": now}
+        writer.append_json(EVENT, {**event, "model": chance.choice([None, 0, 1]), "data": {}})
+    for writer in writers:
+        writer.abandon()
+
+
+def spoil(path: Path, how: str, chance: random.Random) -> None:
+    """What disks, kills and copies do to a file."""
+    data = bytearray(path.read_bytes())
+    at = chance.randrange(len(data))
+    if how == "flip":
+        data[at] ^= 1 << chance.randrange(8)
+    elif how == "cut":
+        del data[at : at + chance.randint(1, 200)]
+    elif how == "twice":
+        data += data[at : at + 20_000]
+    elif how == "shuffle":
+        data = data[: at // 2] + data[at:] + data[at // 2 : at]
+    path.write_bytes(data)
+
+
+def read(reader: Reader, chance: random.Random, *, runs: bool) -> list[Any]:
+    """Every record by itself, as text: a NaN is the same as another one."""
+    found: list[Any] = []
+    while records := reader.read(chance.randint(1, 400), runs=runs):
+        for seq, kind, data in records:
+            run = Run.of(data) if kind == POINTS else None
+            if run is None:
+                found.append(repr((seq, data)))
+                continue
+            rows = zip(run.times_ns, run.steps, *run.values, strict=True)
+            found += [repr((seq + n, run.model, run.names, row)) for n, row in enumerate(rows)]
+    return found
+
+
+def plain(value: Any) -> Any:
+    """An object with all that it holds, as values that can be compared."""
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, dict):
+        return [(plain(key), plain(part)) for key, part in value.items()]
+    if isinstance(value, (list, tuple)) or type(value).__name__ == "deque":
+        return [plain(part) for part in value]
+    if isinstance(value, set):
+        return sorted(map(repr, value))
+    return plain(vars(value)) if hasattr(value, "__dict__") else repr(value)
+
+
+def folded(folder: Path, reader: Reader, chance: random.Random, keep_rows: int) -> Any:
+    follower = Follower(folder, keep_rows=keep_rows)
+    follower._reader = reader
+    while follower.read(chance.randint(1, 400)):
+        pass
+    found = (follower.state, follower.curves.frozen(), follower._events, follower._snapshots)
+    return plain(found)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 1 << 32), how=st.sampled_from(SPOILS), keep=st.sampled_from([0, 7]))
+def test_runs_are_the_same_as_their_rows(tmp_path: Path, seed: int, how: str, keep: int) -> None:
+    log, chance = tmp_path / "run.log", random.Random(seed)
+    write(log, chance)
+    spoil(log, how, chance)
+    many, each = Reader(log), OneByOne(log)
+    assert read(many, chance, runs=True) == read(each, chance, runs=False)
+    assert many.frozen() == each.frozen()
+    expected = folded(tmp_path, OneByOne(log), chance, keep)
+    assert folded(tmp_path, Reader(log), chance, keep) == expected
+
+
+def test_rows_that_are_alike_come_as_runs(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "run.log")
+    for step in range(1000):
+        writer.append_point(step, 0, {"loss": 1.0})
+    for step in range(30):  # two models in turn are never alike
+        writer.append_point(step, 1 - step % 2, {"loss": 1.0})
+    writer.abandon()
+    sizes = [len(Run.of(r.data).steps) for r in Reader(writer.path).read(runs=True)]
+    assert sizes == [256, 256, 256, 232, *[1] * 30]
+    assert [len(Run.of(r.data).steps) for r in Reader(writer.path).read()] == [1] * 1030
+
+
+@pytest.mark.parametrize("rows", [1, 5000])
+def test_the_list_folds_runs(tmp_path: Path, rows: int) -> None:
+    writer = Writer(tmp_path / "20260101-000000-s-abcd" / "run.log")
+    writer.append_json(SESSION, {"time": START, "models": 1, "totalSteps": rows})
+    for step in range(rows):
+        writer.append_point(step + 1, 0, {"loss": float(step)}, START + step * 10**7)
+    writer.abandon()
+    (listed,) = Catalog(tmp_path).sessions()
+    assert listed["metrics"] is not None
+    assert listed["metrics"]["currentStep"] == rows
+    assert listed["metrics"]["overallProgress"] == 100
