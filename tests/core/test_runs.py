@@ -14,12 +14,19 @@ from hypothesis import strategies as st
 
 from forge_notebook.core.catalog import Catalog
 from forge_notebook.core.follower import Follower
+from forge_notebook.core.frames import SYNC
 from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Reader, Record, Run, Writer
 
 START = 1_700_000_000_000_000_000
-METRICS = [("loss",), ("loss", "lr"), ("val_loss", "loss"), ("rank_train", "rank_val"), ("a", "b")]
+METRICS = [
+    ("loss",),
+    ("loss", "lr"),
+    ("val_loss", "loss"),
+    ("rank_train", "rank_val"),
+    ("loss", "b_loss"),
+]
 EVENTS = ["training_started", "paused", "resumed", "checkpoint_saved", "model_completed"]
-SPOILS = ["nothing", "flip", "cut", "twice", "shuffle"]
+SPOILS = ["nothing", "drop", "flip", "cut", "twice", "shuffle"]
 
 
 class OneByOne(Reader):
@@ -47,6 +54,7 @@ def write(path: Path, chance: random.Random) -> None:
             values = [chance.gauss(2, 0.1) * 0.999**row for _ in names]
             if chance.random() < odd:
                 values[-1] = chance.choice([math.nan, math.inf, -math.inf, 1e300, 50.0])
+                values[0] = chance.choice([values[0], values[-1]])
             if chance.random() < 0.005:
                 now += chance.choice([-(10**9), 10**12])
             now += gap
@@ -62,7 +70,10 @@ def spoil(path: Path, how: str, chance: random.Random) -> None:
     """What disks, kills and copies do to a file."""
     data = bytearray(path.read_bytes())
     at = chance.randrange(len(data))
-    if how == "flip":
+    if how == "drop":  # whole records that never came, as on a full disk
+        first = data.rfind(SYNC, 0, at + 1)
+        del data[first : data.find(SYNC, first + 1)]
+    elif how == "flip":
         data[at] ^= 1 << chance.randrange(8)
     elif how == "cut":
         del data[at : at + chance.randint(1, 200)]
@@ -105,8 +116,9 @@ def folded(folder: Path, reader: Reader, chance: random.Random, keep_rows: int) 
     follower._reader = reader
     while follower.read(chance.randint(1, 400)):
         pass
-    found = (follower.state, follower.curves.frozen(), follower._events, follower._snapshots)
-    return plain(found)
+    grow = [(c._steps_grow, c._times_grow) for c in follower.curves._columns.values()]
+    curves = (follower.curves.frozen(), grow)
+    return plain((follower.state, curves, follower._events, follower._snapshots))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
