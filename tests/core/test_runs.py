@@ -48,12 +48,12 @@ def write(path: Path, chance: random.Random) -> None:
         models = chance.choice([(0,), (0,), (1,), (0, 1), (3,)])
         names = chance.choice(METRICS)
         every = chance.choice([1, 1, 1, 3])  # rows of one model before the other's turn
-        odd = chance.choice([0.0, 0.0, 0.02, 0.3])
+        odd = chance.choice([0.0, 0.01, 0.02, 0.3])
         gap = chance.choice([0, 10**6, 10**8])
         for row in range(chance.choice([1, 3, 15, 16, 17, 40, 300, 700])):
             values = [chance.gauss(2, 0.1) * 0.999**row for _ in names]
             if chance.random() < odd:
-                values[-1] = chance.choice([math.nan, math.inf, -math.inf, 1e300, 50.0])
+                values[-1] = chance.choice([math.nan, -math.inf, 1e300, 50.0, 50.0, 50.0])
                 values[0] = chance.choice([values[0], values[-1]])
             if chance.random() < 0.005:
                 now += chance.choice([-(10**9), 10**12])
