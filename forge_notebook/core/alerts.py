@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 from forge_notebook.core.losswatch import WINDOW, Found, LossWatch
 from forge_notebook.core.model import held_out
-from forge_notebook.core.runlog import Run
+from forge_notebook.core.runlog import Rows
 
 STALL_FACTOR = 10.0
 STALL_S = 30.0
@@ -83,11 +83,11 @@ class FiniteWatch:
         self._seen_finite: set[str] = set()
         self._all_seen: set[tuple[str, ...]] = set()
 
-    def passes(self, run: Run, first: int, end: int) -> bool:
+    def passes(self, rows: Rows, first: int, end: int) -> bool:
         """Whether none of these rows says or changes anything."""
         # A sum is finite where all values are.
-        usual = not self._odd and run.names in self._all_seen
-        return usual and all(math.isfinite(sum(values[first:end])) for values in run.values)
+        usual = not self._odd and rows.names in self._all_seen
+        return usual and all(math.isfinite(sum(values[first:end])) for values in rows.values)
 
     def add(self, names: tuple[str, ...], values: Iterable[float]) -> list[tuple[str, Found]]:
         """Take one row."""
@@ -174,7 +174,7 @@ class ModelWatch:
         ]
 
 
-class Rows(NamedTuple):
+class Taken(NamedTuple):
     """What rows of metrics gave rise to: only the last of those that were taken, if any did."""
 
     end: int  # of those that were taken
@@ -196,14 +196,14 @@ class Watch:
             watch = self._models[index] = ModelWatch()
         return watch
 
-    def rows(self, run: Run, first: int, times: Sequence[float], before: float | None) -> Rows:
+    def take(self, rows: Rows, first: int, times: Sequence[float], before: float | None) -> Taken:
         """Take rows, until one says something. ``times``: of these rows, in seconds; ``before``:
         of the row before them, where training went on since."""
-        watch = self.model(run.model)
+        watch = self.model(rows.model)
         found: list[tuple[str | None, Found]] = []
-        if not watch.finite.passes(run, first, first + len(times)):  # then it is a single row
-            found += watch.finite.add(run.names, [values[first] for values in run.values])
-        losses = [(run.names[c], run.values[c], loss) for c, loss in watch.losses(run.names)]
+        if not watch.finite.passes(rows, first, first + len(times)):  # then it is a single row
+            found += watch.finite.add(rows.names, [values[first] for values in rows.values])
+        losses = [(rows.names[c], rows.values[c], loss) for c, loss in watch.losses(rows.names)]
         limit_s, end = None, first
         for time in times:
             if before is not None:
@@ -215,4 +215,4 @@ class Watch:
             end += 1
             if found or limit_s is not None:
                 break
-        return Rows(end, limit_s, found)
+        return Taken(end, limit_s, found)

@@ -88,7 +88,7 @@ class Catalog:
         if session_id not in self._known:
             self._known[session_id] = self._begin(folder)
         reader, state = self._known[session_id]
-        while records := reader.read(runs=True):
+        while records := reader.read(grouped=True):
             for record in records:
                 state.apply(record)
         state.lost = reader.lost

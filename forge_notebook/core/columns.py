@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from forge_notebook.core.runlog import Run
+from forge_notebook.core.runlog import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,17 +116,17 @@ class Columns:
         self._steps_grow = self._times_grow = True
         self._last_step, self._last_time = -(1 << 63), -math.inf
 
-    def add(self, seq: int, run: Run) -> None:
+    def add(self, seq: int, rows: Rows) -> None:
         """Append rows, of which the first has this ``seq``."""
-        times = [time_ns / 1e9 for time_ns in run.times_ns]
+        times = [time_ns / 1e9 for time_ns in rows.times_ns]
         # A restart from a checkpoint is a new branch.
-        self._steps_grow = self._steps_grow and _grows(self._last_step, run.steps)
+        self._steps_grow = self._steps_grow and _grows(self._last_step, rows.steps)
         self._times_grow = self._times_grow and _grows(self._last_time, times)
-        self._last_step, self._last_time = run.steps[-1], times[-1]
+        self._last_step, self._last_time = rows.steps[-1], times[-1]
         self.seq.extend(range(seq, seq + len(times)))
-        self.step.extend(run.steps)
+        self.step.extend(rows.steps)
         self.time.extend(times)
-        for column, values in zip(self.values, run.values, strict=True):
+        for column, values in zip(self.values, rows.values, strict=True):
             column.extend(values)
 
     def frozen(self) -> dict[tuple[str, int], NDArray[Any]]:
@@ -154,6 +154,10 @@ class Columns:
             self._steps_grow = bool((step[1:] >= step[:-1]).all())
             self._times_grow = bool((time[1:] >= time[:-1]).all())
             self._last_step, self._last_time = int(step[-1]), float(time[-1])
+
+    def series(self) -> Iterable[tuple[str, NDArray[Any]]]:
+        """Every metric with its values."""
+        return ((name, values.all()) for name, values in zip(self.names, self.values, strict=True))
 
     def column(self, name: str) -> NDArray[Any]:
         """All values of one metric."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from forge_notebook.core import kept
 from forge_notebook.core.history import Curves
-from forge_notebook.core.runlog import EVENT, POINTS, Reader, Record, Run, has_writer, read_log
+from forge_notebook.core.runlog import EVENT, POINTS, Reader, Record, Rows, has_writer, read_log
 from forge_notebook.core.session import SessionState, alert_mark
 from forge_notebook.core.status import ENDED, Status
 from forge_notebook.core.throttle import Throttle
@@ -105,14 +105,14 @@ class Follower:
 
     def read(self, limit: int = BATCH) -> int:
         """Fold at most ``limit`` new records; returns how many there were."""
-        records = self._reader.read(limit, runs=True)
+        records = self._reader.read(limit, grouped=True)
         self.state.lost = self._reader.lost
         count = sum(map(_count, records))
-        rows = count - sum(record.kind != POINTS for record in records)
+        left = count - sum(record.kind != POINTS for record in records)  # rows
         for record in records:
             if record.kind == POINTS:
-                self._fold_rows(record.seq, Run.of(record.data), rows)
-                rows -= _count(record)
+                self._take(record.seq, Rows.of(record.data), left)
+                left -= _count(record)
             else:
                 shown = record.kind == EVENT and record.data["event"] not in INTERNAL_EVENTS
                 before = self._now() if shown else {}
@@ -123,14 +123,14 @@ class Follower:
             self._heard = time.monotonic()
         return count
 
-    def _fold_rows(self, seq: int, run: Run, left: int) -> None:
+    def _take(self, seq: int, rows: Rows, left: int) -> None:
         """Fold rows that are the first of ``left``; each of the last leaves a snapshot."""
-        self.curves.add(seq, run)
-        at, rows = 0, len(run.steps)
+        self.curves.add(seq, rows)
+        at, end = 0, len(rows.steps)
         first_kept = left - (self._snapshots.maxlen or 0)
-        while at < rows:
+        while at < end:
             kept = at >= first_kept
-            at = self.state.rows(seq, run, at, at + 1 if kept else min(rows, first_kept))
+            at = self.state.take(seq, rows, at, at + 1 if kept else min(end, first_kept))
             if kept and (metrics := self.state.metrics()) is not None:
                 self._snapshots.append((self.state.seq, metrics))
             if self.state.alert is not None:
@@ -304,19 +304,23 @@ class Follower:
 
 def _count(record: Record) -> int:
     """How many records this stands for."""
-    return len(record.data.steps) if isinstance(record.data, Run) else 1
+    return len(record.data.steps) if isinstance(record.data, Rows) else 1
 
 
 def replay_rows(log: Path, limit: int, after: int) -> list[dict[str, Any]]:
     """The first ``limit`` rows of metrics after a cursor, folded again from the log."""
     state = SessionState(log.parent.name)
     rows: list[dict[str, Any]] = []
-    for record in read_log(log):
-        state.apply(record)
-        if record.kind == POINTS and record.seq > after:
-            metrics = state.metrics()
-            if metrics is not None:
-                rows.append({**metrics, "seq": record.seq})
-            if len(rows) >= limit:
-                break
+    for record in read_log(log, grouped=True):
+        if record.kind != POINTS:
+            state.apply(record)
+            continue
+        data, at = Rows.of(record.data), 0
+        known = min(max(0, after + 1 - record.seq), len(data.steps))  # to the caller
+        while at < len(data.steps) and len(rows) < limit:
+            at = state.take(record.seq, data, at, known if at < known else at + 1)
+            if at > known and (metrics := state.metrics()) is not None:
+                rows.append({**metrics, "seq": state.seq})
+        if len(rows) >= limit:
+            break
     return rows

@@ -50,8 +50,8 @@ class Point(NamedTuple):
     values: tuple[float, ...]
 
 
-class Run(NamedTuple):
-    """Rows of one model and one set of metrics that follow each other without a gap.
+class Rows(NamedTuple):
+    """Points of one model and one set of metrics that follow each other without a gap.
 
     ``values`` holds the values of each metric, as long as ``times_ns`` and ``steps``.
     """
@@ -63,9 +63,9 @@ class Run(NamedTuple):
     values: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def of(cls, data: Point | Run) -> Run:
-        """A row as a run of one; a run as it is."""
-        if isinstance(data, Run):
+    def of(cls, data: Point | Rows) -> Rows:
+        """A point as rows of one; rows as they are."""
+        if isinstance(data, Rows):
             return data
         values = tuple((value,) for value in data.values)
         return cls((data.time_ns,), (data.step,), data.model, data.names, values)
@@ -74,7 +74,7 @@ class Run(NamedTuple):
 class Record(NamedTuple):
     """A record as a reader sees it: ``data`` is a Point, or the decoded JSON object.
 
-    Or a Run: as many records, of which the first has this ``seq``.
+    Or Rows: as many records, of which the first has this ``seq``.
     """
 
     seq: int

@@ -11,7 +11,7 @@ import numpy as np
 import tsdownsample
 
 from forge_notebook.core.columns import MAX_ODD, Columns, increasing
-from forge_notebook.core.runlog import Point, Run
+from forge_notebook.core.runlog import Point, Rows
 from forge_notebook.core.wire import SeriesBlock, non_finite_name
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ class Curves:
         self._columns: dict[tuple[int, tuple[str, ...]], Columns] = {}
         self._lock = threading.Lock()
 
-    def add(self, seq: int, rows: Point | Run) -> None:
+    def add(self, seq: int, rows: Point | Rows) -> None:
         """Append rows; ``seq``, of the first, must grow from call to call."""
         key = (rows.model, rows.names)
         with self._lock:
             columns = self._columns.get(key)
             if columns is None:
                 columns = self._columns[key] = Columns(rows.model, rows.names)
-            columns.add(seq, Run.of(rows))
+            columns.add(seq, Rows.of(rows))
 
     def frozen(self) -> dict[Any, NDArray[Any]]:
         """Every array, by model, metrics and kind."""
@@ -105,6 +105,15 @@ class Curves:
                 ]
                 blocks.extend(_curve(name, parts, points))
             return blocks
+
+    def tables(self) -> list[tuple[int, Indices, Indices, Floats, dict[str, Floats]]]:
+        """Model, seq, step, time (unix seconds) and values of every row, for each model and set of
+        metrics."""
+        with self._lock:
+            return [
+                (c.model, c.seq.all(), c.step.all(), c.time.all(), dict(c.series()))
+                for c in self._columns.values()
+            ]
 
     def values(self, model: int, name: str) -> list[float]:
         """Every value of one metric of one model, in the order of the calls within a column set."""

@@ -54,7 +54,9 @@ class LossWatch:
 
     def _is_spike(self, value: float, mean: float) -> bool:
         excess = value - mean
-        return excess > RELATIVE * abs(mean) and excess * excess > SPIKE_SIGMAS**2 * self._variance(mean)
+        return excess > RELATIVE * abs(mean) and excess * excess > SPIKE_SIGMAS**2 * self._variance(
+            mean
+        )
 
     def _variance(self, mean: float) -> float:
         return max(0.0, self._squares / WINDOW - mean * mean)

@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 
 from forge_notebook.core.grokking import GrokTracker
-from forge_notebook.core.runlog import Run
+from forge_notebook.core.runlog import Rows
 from forge_notebook.core.wire import ModelStatus, finite, rounded
 
 _HELD_OUT = re.compile(r"(val|valid|validation|eval|evaluation|test|rank_val)(?![a-z])")
@@ -35,14 +35,14 @@ class ModelState:
         self.grok = GrokTracker()
         self.grok_phase: str | None = None
 
-    def take(self, run: Run, first: int, end: int) -> None:
+    def take(self, rows: Rows, first: int, end: int) -> None:
         """Fold rows of metrics; of those that hold ``rank_val`` one at a time."""
         if self.status == "pending":
-            self.begin(run.times_ns[first] / 1e9)
-        self.step = run.steps[end - 1]
-        for name, values in zip(run.names, run.values, strict=True):
+            self.begin(rows.times_ns[first] / 1e9)
+        self.step = rows.steps[end - 1]
+        for name, values in zip(rows.names, rows.values, strict=True):
             self.last[name] = values[end - 1]
-        if "rank_val" in run.names:
+        if "rank_val" in rows.names:
             self.grok_phase = self.grok.update(
                 self.step, self.last.get("rank_train", math.nan), self.last["rank_val"]
             )

@@ -23,7 +23,7 @@ from forge_notebook.core.frames import (
     VERSION,
     Point,
     Record,
-    Run,
+    Rows,
     alike,
     frame_end,
     next_frame,
@@ -41,7 +41,7 @@ _FIELDS: dict[int, dict[str, type]] = {
     EVENT: {"time": int, "event": str},
 }
 _KINDS = {POINTS, *_FIELDS}
-_FEW, _MANY = 16, 256  # rows that are worth a run, and the most that one holds
+_FEW, _MANY = 16, 256  # points that are worth it, and the most in one
 
 
 class _Columns(NamedTuple):
@@ -59,7 +59,7 @@ def _columns(names: tuple[str, ...]) -> _Columns:
 def last_seq(path: Path, rank: int = 0) -> int:
     """The seq of the last readable record of a rank; 0 for a log that is not there yet."""
     reader = Reader(path)
-    while reader.read(runs=True):
+    while reader.read(grouped=True):
         pass
     return reader.newest.get(rank, 0)
 
@@ -82,10 +82,10 @@ class Reader:
         self.newest: dict[int, int] = {}  # seq of each rank
         self._columns: dict[tuple[int, int], _Columns] = {}
 
-    def read(self, limit: int = 100_000, *, runs: bool = False) -> list[Record]:
+    def read(self, limit: int = 100_000, *, grouped: bool = False) -> list[Record]:
         """The complete records that came since the last call, at most ``limit`` of them.
 
-        With ``runs``, rows that are alike come as one Run, at a tenth of the cost of each.
+        With ``grouped``, rows that are alike come as one Rows, at a quarter of the cost of each.
         """
         try:
             now = os.stat(self.path)
@@ -106,7 +106,7 @@ class Reader:
             if data is None:
                 self._begin_anew()
                 continue
-            used, left = self._parse(data, records, left, runs)
+            used, left = self._parse(data, records, left, grouped)
             self.offset += used
             if used:
                 self._before = data[used - CRC.size : used]
@@ -156,12 +156,14 @@ class Reader:
         except OSError:
             return b""
 
-    def _parse(self, data: bytes, records: list[Record], left: int, runs: bool) -> tuple[int, int]:
+    def _parse(
+        self, data: bytes, records: list[Record], left: int, grouped: bool
+    ) -> tuple[int, int]:
         """How many bytes were taken, and how many records may still come."""
-        at, alone = 0, 0  # until ``alone``, no rows are alike
+        at, alone = 0, 0  # before ``alone`` there are too few rows alike
         while left > 0:
-            if runs and at >= alone:
-                rows, size = self._run(data, at, min(left, _MANY), records)
+            if grouped and at >= alone:
+                rows, size = self._group(data, at, min(left, _MANY), records)
                 if rows >= _FEW:
                     at, left = at + rows * size, left - rows
                     continue
@@ -178,9 +180,8 @@ class Reader:
             at = end
         return at, left
 
-    def _run(self, log: bytes, at: int, most: int, records: list[Record]) -> tuple[int, int]:
-        """Take the rows that are alike, if they are enough; how many there are, and the size of
-        each."""
+    def _group(self, log: bytes, at: int, most: int, records: list[Record]) -> tuple[int, int]:
+        """Take the rows that are alike, where they are enough; how many, and the size of each."""
         if len(log) - at < HEAD.size + POINT.size:
             return 0, 0
         stored = HEAD.unpack_from(log, at)[4]
@@ -193,9 +194,8 @@ class Reader:
         if len(found) >= _FEW:
             _, _, times, steps, _, _, *values, _ = zip(*found, strict=True)
             self.lost += new - 1
-            records.append(
-                Record(self.seq + new, POINTS, Run(times, steps, model, known.names, tuple(values)))
-            )
+            rows = Rows(times, steps, model, known.names, tuple(values))
+            records.append(Record(self.seq + new, POINTS, rows))
             self.newest[rank] = own + len(found) - 1
             self.seq += new + len(found) - 1
         return len(found), known.row.size
@@ -254,8 +254,8 @@ def _said(kind: int, payload: bytes) -> dict[str, Any] | None:
     return value if fits and abs(value.get("time", 0)) < 1 << 63 else None
 
 
-def read_log(path: Path) -> Iterator[Record]:
-    """Every readable record of a log, once."""
+def read_log(path: Path, *, grouped: bool = False) -> Iterator[Record]:
+    """Every readable record of a log, once; ``grouped`` as for a Reader."""
     reader = Reader(path)
-    while records := reader.read():
+    while records := reader.read(grouped=grouped):
         yield from records

@@ -7,7 +7,7 @@ process (a crash of the machine needs ``sync``). ``frames`` says what a record l
 
 from __future__ import annotations
 
-from forge_notebook.core.frames import EVENT, POINTS, SESSION, Point, Record, Run, has_writer
+from forge_notebook.core.frames import EVENT, POINTS, SESSION, Point, Record, Rows, has_writer
 from forge_notebook.core.reader import Reader, last_seq, read_log
 from forge_notebook.core.writer import SilentWriter, Writer
 
@@ -18,7 +18,7 @@ __all__ = [
     "Point",
     "Reader",
     "Record",
-    "Run",
+    "Rows",
     "SilentWriter",
     "Writer",
     "has_writer",

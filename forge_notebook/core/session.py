@@ -9,7 +9,7 @@ from typing import Any
 from forge_notebook.core.alerts import Alert, Watch
 from forge_notebook.core.model import ModelState
 from forge_notebook.core.progress import Clock, remaining_seconds
-from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Record, Run
+from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Record, Rows
 from forge_notebook.core.status import ENDED, MOVES, Status
 from forge_notebook.core.wire import (
     Mark,
@@ -72,9 +72,9 @@ class SessionState:
     def apply(self, record: Record) -> None:
         """Fold one record. Never raises on what a log says, however odd."""
         if record.kind == POINTS:
-            run, done = Run.of(record.data), 0
-            while done < len(run.steps):
-                done = self.rows(record.seq, run, done, len(run.steps))
+            rows, done = Rows.of(record.data), 0
+            while done < len(rows.steps):
+                done = self.take(record.seq, rows, done, len(rows.steps))
             return
         self.seq = record.seq
         self.alert = None
@@ -111,20 +111,20 @@ class SessionState:
             self.models.append(ModelState(len(self.models), None))
         return self.models[index]
 
-    def rows(self, seq: int, run: Run, first: int, end: int) -> int:
-        """Fold rows of a run that begins at ``seq``, up to ``end`` or to the next row that gives
-        an alert; where it stopped."""
-        model, watch = self.model(run.model), self.watch.model(run.model)
-        passes = watch.finite.passes(run, first, end)
-        if self._alerts or "rank_val" in run.names or not passes:
+    def take(self, seq: int, rows: Rows, first: int, end: int) -> int:
+        """Fold some of the rows that begin with ``seq``: from ``first`` up to ``end``, or up to
+        the next that gives an alert. Where it stopped."""
+        model, watch = self.model(rows.model), self.watch.model(rows.model)
+        passes = watch.finite.passes(rows, first, end)
+        if self._alerts or "rank_val" in rows.names or not passes:
             end = first + 1  # each of these says something, or may
-        times = [time_ns / 1e9 for time_ns in run.times_ns[first:end]]
-        end, limit_s, found = self.watch.rows(run, first, times, self._row_time)
+        times = [time_ns / 1e9 for time_ns in rows.times_ns[first:end]]
+        end, limit_s, found = self.watch.take(rows, first, times, self._row_time)
         del times[end - first :]
         before = (self.seq, self._row_time) if len(times) == 1 else (seq + end - 2, times[-2])
         self.seq, self._row_time = seq + end - 1, times[-1]
-        model.take(run, first, end)
-        self._took(run, times, run.steps[first:end])
+        model.take(rows, first, end)
+        self._took(rows, times, rows.steps[first:end])
         if limit_s is not None and before[1] is not None:
             self._mark_alert(before[0], self.stalled(before[0], before[1], limit_s))
         found += watch.onset(model.grok.onset_step)
@@ -137,14 +137,14 @@ class SessionState:
             self._mark_alert(self.seq, self.alert)
         return end
 
-    def _took(self, run: Run, times: list[float], steps: tuple[int, ...]) -> None:
-        self.current = run.model
+    def _took(self, rows: Rows, times: list[float], steps: tuple[int, ...]) -> None:
+        self.current = rows.model
         self.has_points = True
         self.last_update = times[-1]
-        others = sum(model.step for model in self.models if model.index != run.model)
+        others = sum(model.step for model in self.models if model.index != rows.model)
         self.clock.tick(times, [others + step for step in steps])
-        if not self.metric_names.keys() >= set(run.names):
-            self.metric_names.update(dict.fromkeys(run.names))
+        if not self.metric_names.keys() >= set(rows.names):
+            self.metric_names.update(dict.fromkeys(rows.names))
 
     def stalled(self, seq: int, time: float, limit_s: float) -> Alert:
         """The alert of a gap after the record ``seq``: the same during the gap and after it."""

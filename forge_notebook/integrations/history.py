@@ -11,7 +11,7 @@ import numpy as np
 
 from forge_notebook.core.catalog import Catalog, store_path
 from forge_notebook.core.follower import INTERNAL_EVENTS, Follower
-from forge_notebook.core.runlog import EVENT, POINTS, read_log
+from forge_notebook.core.runlog import EVENT, read_log
 from forge_notebook.core.wire import Mark, SessionStatus, TrainingMetrics
 from forge_notebook.integrations.compare import Comparison
 
@@ -75,7 +75,7 @@ class History:
                 "event": record.data["event"],
                 "data": record.data.get("data", {}),
             }
-            for record in read_log(self.log)
+            for record in read_log(self.log, grouped=True)
             if record.kind == EVENT
             and record.seq <= self._follower.state.seq
             and record.data["event"] not in HIDDEN
@@ -89,17 +89,14 @@ class History:
         """
         import pandas as pd
 
-        rows = [
-            {
-                "step": record.data.step,
-                "time": record.data.time_ns / 1e9,
-                "model": record.data.model,
-                **dict(zip(record.data.names, record.data.values, strict=True)),
-            }
-            for record in read_log(self.log)
-            if record.kind == POINTS and record.seq <= self._follower.state.seq
+        names = ["step", "time", "model", *self.metric_names]
+        parts = [
+            pd.DataFrame({"step": step, "time": time, "model": model, **values}, index=seq)
+            for model, seq, step, time, values in self._follower.curves.tables()
         ]
-        return pd.DataFrame(rows, columns=["step", "time", "model", *self.metric_names])
+        if not parts:
+            return pd.DataFrame(columns=names)
+        return pd.concat(parts).sort_index()[names].reset_index(drop=True)
 
     @property
     def metric_names(self) -> list[str]:

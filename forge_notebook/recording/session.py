@@ -301,7 +301,7 @@ class Session:
     def _fold(self) -> SessionState:
         """The state now; whoever calls holds ``_viewing`` for as long as it looks at it."""
         reader, state = self._view
-        while records := reader.read():
+        while records := reader.read(grouped=True):
             for record in records:
                 state.apply(record)
         return state

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forge_notebook.core.catalog import Catalog
-from forge_notebook.core.follower import Follower
+from forge_notebook.core.follower import Follower, replay_rows
 from forge_notebook.core.frames import SYNC
-from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Reader, Record, Run, Writer
+from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Reader, Record, Rows, Writer
 
 START = 1_700_000_000_000_000_000
 METRICS = [
@@ -30,9 +30,9 @@ SPOILS = ["nothing", "drop", "flip", "cut", "twice", "shuffle"]
 
 
 class OneByOne(Reader):
-    """Gives every row by itself, as all readers did before there were runs."""
+    """Gives every row by itself, and so every row is folded by itself."""
 
-    def read(self, limit: int = 100_000, *, runs: bool = False) -> list[Record]:
+    def read(self, limit: int = 100_000, *, grouped: bool = False) -> list[Record]:
         return super().read(limit)
 
 
@@ -84,17 +84,17 @@ def spoil(path: Path, how: str, chance: random.Random) -> None:
     path.write_bytes(data)
 
 
-def read(reader: Reader, chance: random.Random, *, runs: bool) -> list[Any]:
+def read(reader: Reader, chance: random.Random, *, grouped: bool) -> list[Any]:
     """Every record by itself, as text: a NaN is the same as another one."""
     found: list[Any] = []
-    while records := reader.read(chance.randint(1, 400), runs=runs):
+    while records := reader.read(chance.randint(1, 400), grouped=grouped):
         for seq, kind, data in records:
-            run = Run.of(data) if kind == POINTS else None
-            if run is None:
+            if kind != POINTS:
                 found.append(repr((seq, data)))
                 continue
-            rows = zip(run.times_ns, run.steps, *run.values, strict=True)
-            found += [repr((seq + n, run.model, run.names, row)) for n, row in enumerate(rows)]
+            rows = Rows.of(data)
+            each = zip(rows.times_ns, rows.steps, *rows.values, strict=True)
+            found += [repr((seq + n, rows.model, rows.names, row)) for n, row in enumerate(each)]
     return found
 
 
@@ -123,31 +123,48 @@ def folded(folder: Path, reader: Reader, chance: random.Random, keep_rows: int) 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32), how=st.sampled_from(SPOILS), keep=st.sampled_from([0, 7]))
-def test_runs_are_the_same_as_their_rows(tmp_path: Path, seed: int, how: str, keep: int) -> None:
+def test_grouped_rows_are_the_same_as_each_by_itself(
+    tmp_path: Path, seed: int, how: str, keep: int
+) -> None:
     log, chance = tmp_path / "run.log", random.Random(seed)
     write(log, chance)
     spoil(log, how, chance)
     many, each = Reader(log), OneByOne(log)
-    assert read(many, chance, runs=True) == read(each, chance, runs=False)
+    assert read(many, chance, grouped=True) == read(each, chance, grouped=False)
     assert many.frozen() == each.frozen()
     expected = folded(tmp_path, OneByOne(log), chance, keep)
     assert folded(tmp_path, Reader(log), chance, keep) == expected
 
 
-def test_rows_that_are_alike_come_as_runs(tmp_path: Path) -> None:
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 1 << 32), after=st.floats(0, 1.1), limit=st.integers(1, 400))
+def test_rows_folded_again_are_the_snapshots_of_the_first_time(
+    tmp_path: Path, seed: int, after: float, limit: int
+) -> None:
+    log, chance = tmp_path / "run.log", random.Random(seed)
+    write(log, chance)
+    follower = Follower(tmp_path, keep_rows=10_000)
+    follower._reader = OneByOne(log)
+    follower.read(100_000)
+    cursor = int(after * follower.state.seq)
+    first_time = [{**row, "seq": seq} for seq, row in follower._snapshots if seq > cursor][:limit]
+    assert replay_rows(log, limit, cursor) == first_time
+
+
+def test_rows_that_are_alike_come_grouped(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "run.log")
     for step in range(1000):
         writer.append_point(step, 0, {"loss": 1.0})
     for step in range(30):  # two models in turn are never alike
         writer.append_point(step, 1 - step % 2, {"loss": 1.0})
     writer.abandon()
-    sizes = [len(Run.of(r.data).steps) for r in Reader(writer.path).read(runs=True)]
+    sizes = [len(Rows.of(r.data).steps) for r in Reader(writer.path).read(grouped=True)]
     assert sizes == [256, 256, 256, 232, *[1] * 30]
-    assert [len(Run.of(r.data).steps) for r in Reader(writer.path).read()] == [1] * 1030
+    assert [len(Rows.of(r.data).steps) for r in Reader(writer.path).read()] == [1] * 1030
 
 
 @pytest.mark.parametrize("rows", [1, 5000])
-def test_the_list_folds_runs(tmp_path: Path, rows: int) -> None:
+def test_the_list_folds_grouped_rows(tmp_path: Path, rows: int) -> None:
     writer = Writer(tmp_path / "20260101-000000-s-abcd" / "run.log")
     writer.append_json(SESSION, {"time": START, "models": 1, "totalSteps": rows})
     for step in range(rows):
