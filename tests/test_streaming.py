@@ -135,33 +135,39 @@ def test_payload_compression_is_gzip_of_http_answers(compression: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "most", "least"),
+    ("options", "hz", "least"),
     [
-        ({"max_update_rate": 5.0}, 2 + 5 * 1.3, 4),
-        ({"max_update_rate": 20.0}, 2 + 20 * 1.3, 12),
-        ({"max_update_rate": 5.0, "throttle_enabled": False}, 1.3 / TICK_S, 25),
+        ({"max_update_rate": 5.0}, 5.0, 4),
+        ({"max_update_rate": 20.0}, 20.0, 12),
+        # As often as the hub looks; at 5 Hz there would be eight.
+        ({"max_update_rate": 5.0, "throttle_enabled": False}, 1 / TICK_S, 12),
     ],
 )
 def test_the_update_rate_is_what_was_asked_for(
-    options: dict[str, Any], most: float, least: float
+    options: dict[str, Any], hz: float, least: int
 ) -> None:
     emitter = TrainingProgressEmitter(PerformanceOptimizer(**options))
     url = emitter.serve(0)
     session_id = emitter.create_session()
     emitter.emit_progress(session_id, {"currentStep": 0, "loss": 1.0})
     first, _ = get(f"{url}/api/training/poll/{session_id}")
-    after, updates, step, rows = first["data"]["seq"], 0, 0, 0
-    end = time.monotonic() + 1.0
-    while time.monotonic() < end:
-        for _ in range(5):
-            step += 1
-            emitter.emit_progress(session_id, {"currentStep": step, "loss": 1.0})
-        time.sleep(0.002)
-        reply, _ = get(f"{url}/api/training/poll/{session_id}?after={after}&wait=1")
-        for message in reply["data"]["messages"]:
-            updates += 1
-            rows += sum(len(block["seq"]) for block in message["data"]["series"])
-        after = reply["data"]["seq"]
-    assert least <= updates <= most
+    after, step = first["data"]["seq"], 0
+    for _ in range(10):  # a busy machine falls behind for a second or more, and is never ahead
+        updates, rows, began = 0, 0, time.monotonic()
+        while time.monotonic() < began + 1.0:
+            for _ in range(5):
+                step += 1
+                emitter.emit_progress(session_id, {"currentStep": step, "loss": 1.0})
+            time.sleep(0.002)
+            reply, _ = get(f"{url}/api/training/poll/{session_id}?after={after}&wait=1")
+            for message in reply["data"]["messages"]:
+                if message["event"] == "progress_update":
+                    updates += 1
+                    rows += sum(len(block["seq"]) for block in message["data"]["series"])
+            after = reply["data"]["seq"]
+        assert updates <= 3 + hz * (time.monotonic() - began)  # a burst of two, and one under way
+        if updates >= least:
+            break
+    assert updates >= least
     assert rows > updates or not options.get("throttle_enabled", True)
     emitter.close()

@@ -56,6 +56,7 @@ def test_sessions_are_filtered_newest_first() -> None:
     start = time.time()
     time.sleep(0.01)
     run("beta", [1.0])
+    time.sleep(0.01)  # starts are told in milliseconds
     forge.session("alpha two").finish("failed", "broken")
     names = [s["name"] for s in forge.sessions(name="ALPHA")]
     assert names == ["alpha two", "Alpha one"]

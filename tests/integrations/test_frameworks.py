@@ -95,7 +95,8 @@ def test_hugging_face_trainer_stops_and_saves_for_a_viewer(tmp_path: Path) -> No
             if state.global_step == 2:
                 callback.session.send_command("checkpoint")
                 callback.session.send_command("stop")
-                time.sleep(0.3)
+                while len(callback.session._requests._inbox._waiting) < 2:
+                    time.sleep(0.01)
     Trainer(Net(), arguments, train_dataset=data, eval_dataset=data,
             callbacks=[callback, Viewer()]).train()
     """,
@@ -126,7 +127,8 @@ def test_hugging_face_with_two_processes_stops_both_and_records_once(tmp_path: P
             if state.global_step == 2 and state.is_world_process_zero:
                 callback.session.send_command("checkpoint")
                 callback.session.send_command("stop")
-                time.sleep(0.3)
+                while len(callback.session._requests._inbox._waiting) < 2:
+                    time.sleep(0.01)
     Trainer(Net(), arguments, train_dataset=data, eval_dataset=data,
             callbacks=[callback, Viewer()]).train()
     """,
@@ -217,7 +219,8 @@ def test_lightning_with_ddp_stops_on_all_ranks_and_records_once(tmp_path: Path) 
                 logger.experiment.send_command("pause")
                 logger.experiment.send_command("resume")
                 logger.experiment.send_command("stop")
-                time.sleep(0.3)
+                while len(logger.experiment._requests._inbox._waiting) < 3:
+                    time.sleep(0.01)
     if __name__ == "__main__":
         Trainer(max_epochs=200, logger=logger, strategy="ddp", devices=2,
                 callbacks=[ForgeControl(), Viewer()], **quiet).fit(Net(), data)
@@ -249,7 +252,8 @@ def test_keras_on_torch_is_recorded_and_stopped(tmp_path: Path) -> None:
         def on_train_batch_begin(self, batch, logs=None):
             if callback._step == 2:
                 callback.session.send_command("stop")
-                time.sleep(0.3)
+                while not callback.session._requests._inbox._waiting:
+                    time.sleep(0.01)
     time.sleep(0.01)
     fit(callback, Viewer())
     """,

@@ -16,10 +16,12 @@ from forge_notebook.integrations.torch_watch import ShardedParameters, total_nor
 
 
 def test_track_gives_progress_steps_and_throughput() -> None:
+    began = time.monotonic()
     run = forge.track(range(30), "counted")
     for item in run:
         time.sleep(0.01)
         run.log(loss=float(item))
+    seconds = time.monotonic() - began
     metrics = run.session.metrics()
     assert run.session.status == "completed"
     assert metrics is not None
@@ -29,7 +31,7 @@ def test_track_gives_progress_steps_and_throughput() -> None:
     assert frame.step.dropna().max() == 30
     assert frame.loss.dropna().tolist() == [float(i) for i in range(30)]
     speed = frame.items_per_s.dropna()
-    assert 2 <= len(speed) <= 20
+    assert 2 <= len(speed) <= 1 + 10 * seconds
     assert speed.between(1, 100).all()
 
 

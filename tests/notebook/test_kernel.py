@@ -14,9 +14,9 @@ from jupyter_client.manager import start_new_kernel
 BACKGROUND = """
 import threading, time
 import forge_notebook as forge
-session = forge.session("Background", total_steps=2000)
+session = forge.session("Background", total_steps=20_000)
 def train():
-    for step in range(1, 2001):
+    for step in range(1, 20_001):
         session.log(step, loss=2000 / step)
         time.sleep(0.02)
 threading.Thread(target=train, daemon=True).start()
@@ -145,12 +145,13 @@ LOOP = """
 for step in range(1, 41):
     session.log(step, loss=1 / step)
     time.sleep(0.02)
-time.sleep(1)
+while not (session.store / "go on").exists():
+    time.sleep(0.02)
 """
 
 
 def test_on_colab_the_card_is_fed_by_the_main_thread_while_the_cell_runs(
-    kernel: BlockingKernelClient,
+    kernel: BlockingKernelClient, tmp_path: Path
 ) -> None:
     printed: list[str] = []
 
@@ -164,6 +165,7 @@ def test_on_colab_the_card_is_fed_by_the_main_thread_while_the_cell_runs(
     later = wait_for_event(kernel, comm, "progress_update")
     assert later["fromSeq"] == update["seq"]
     assert not kernel.shell_channel.msg_ready()  # both before the end of the cell
+    (tmp_path / "go on").touch()
     kernel.execute_interactive("session.finish()", timeout=60)  # its end is seen after the cell
     subscribe = {"method": "custom", "content": {"event": "subscribe_session", "data": {}}}
     comm_message(kernel, comm, subscribe, None)

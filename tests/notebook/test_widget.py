@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -49,10 +50,19 @@ def sent(card: SessionWidget, monkeypatch: pytest.MonkeyPatch) -> Sent:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def take_over(card: SessionWidget) -> None:
+    """The publisher looks after the card no more, and no round that still had it goes on."""
+    publisher.remove(card)
+    done = threading.Event()
+    last: Any = SimpleNamespace(answer=lambda *_: done.set())
+    publisher.request(last, "", {})
+    assert done.wait(20)
 
 
 def page_says(card: SessionWidget, event: str, **data: Any) -> None:
@@ -69,7 +79,7 @@ def test_nothing_is_sent_while_nobody_looks(session: Session, sent: Sent) -> Non
 def test_a_few_rows_are_read_while_nobody_looks(
     session: Session, card: SessionWidget, sent: Sent
 ) -> None:
-    publisher.remove(card)  # the rounds are ours
+    take_over(card)
     read = card._follower.state.seq
     for step in range(2, 402):
         session.log(step, loss=1.0)
@@ -85,6 +95,7 @@ def test_a_few_rows_are_read_while_nobody_looks(
 def test_a_page_gets_the_opening_then_every_point_once(
     session: Session, card: SessionWidget, sent: Sent
 ) -> None:
+    began = time.monotonic()
     page_says(card, "subscribe_session", sessionId=session.id)
     wait_for(lambda: len(sent) >= 2)
     assert [m["event"] for m in sent[:2]] == ["session_status", "progress_update"]
@@ -102,17 +113,17 @@ def test_a_page_gets_the_opening_then_every_point_once(
 
     wait_for(lambda: len(losses()) >= 59)
     assert losses() == [2.0, *map(float, range(2, 60))]
-    assert len(sent) < 30  # 0.3 s at 10 Hz, not one for each of 58 points
+    # The opening, a burst of two, then 10 Hz: 0.3 s or more, and not one for each of 58 points.
+    assert len(sent) <= 4 + 10 * (time.monotonic() - began)
 
 
 def test_at_most_ten_updates_a_second_however_often_it_looks_and_events_at_once(
     session: Session, card: SessionWidget, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publisher.remove(card)
-    with card._reading:  # a round under way ends first
-        clock = 0.0
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock))
-        card._seen_until = math.inf
+    take_over(card)
+    clock = 0.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock))
+    card._seen_until = math.inf
     for look in range(100):
         clock = 0.02 * look
         session.log(look + 2, loss=1.0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -221,6 +222,7 @@ def test_a_store_removed_and_blocked_under_a_running_session(tmp_path: Path) -> 
     session = forge.session("s", store=store)
     for step in range(10):
         session.log(step, loss=1.0)
+    session._next_upkeep = math.inf  # a round of its own could come between these lines
     (session.folder / "run.log").unlink()
     (session.folder).rmdir()
     session.folder.write_text("in the way")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -162,6 +163,7 @@ async def test_poll_follows_without_gap_or_doubling(api: Fetch, session: Session
 async def test_sessions_are_listed_newest_first_and_deleted(
     api: Fetch, refusal: Fetch, session: Session
 ) -> None:
+    time.sleep(0.01)  # starts are told in milliseconds
     later = Session("later")
     listed = await api("sessions")
     assert [s["sessionId"] for s in listed] == [later.id, session.id]

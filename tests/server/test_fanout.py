@@ -20,6 +20,7 @@ from forge_notebook.server.feed import CATCH_UP_RECORDS
 from forge_notebook.server.hub import Hub
 from forge_notebook.server.viewer import Batch
 from tests.server.test_stream import Client
+from tests.server.test_turns import until
 
 Connect = Callable[..., Awaitable[Any]]
 
@@ -180,8 +181,10 @@ async def test_a_viewer_that_asks_without_reading_is_made_to_wait(
     await greedy.open()
     for _ in range(60):
         await greedy.send("subscribe_session", sessionId=session.id)
-    await asyncio.sleep(1.0)
+    await until(lambda: session.id in hub._feeds and bool(hub._feeds[session.id].viewers))
     (viewer,) = hub._feeds[session.id].viewers
+    await until(lambda: viewer.backlog() > 0)
+    await asyncio.sleep(1.0)
     assert 0 < viewer.backlog() < 1_000_000  # sixty answers would be twelve megabytes
     greedy.socket.close()
 

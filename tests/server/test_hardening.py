@@ -17,6 +17,7 @@ from forge_notebook.recording import Session
 from forge_notebook.server import listener, rate
 from forge_notebook.server.conversation import Limits
 from forge_notebook.server.hub import Hub
+from tests.server.test_turns import until
 
 Fetch = Callable[..., Awaitable[Any]]
 
@@ -103,8 +104,7 @@ async def test_an_oversized_frame_closes_that_socket_only(store: Path, path: str
         while await asyncio.wait_for(hostile.read_message(), 5) is not None:
             pass
         assert hostile.close_code == 1009
-        await asyncio.sleep(0.05)
-        assert len(hub.pulse) == 1
+        await until(lambda: len(hub.pulse) == 1)
         assert await healthy(port)
         hostile.close()
         other.close()
@@ -130,12 +130,13 @@ async def test_http_requests_above_the_rate_are_told_when_to_come_back(store: Pa
     async with serving(store, http_hz=2.0) as (port, _):
         url = f"http://127.0.0.1:{port}/api/training/status/{session.id}"
         http = AsyncHTTPClient(force_instance=True)
-        codes = [(await http.fetch(url, raise_error=False)).code for _ in range(25)]
-        assert codes[:20] == [200] * 20  # ten seconds' worth at once: a page that opens
-        assert 429 in codes
-        refusal = await http.fetch(url, raise_error=False)
-        while refusal.code == 200:
-            refusal = await http.fetch(url, raise_error=False)
+        loop = asyncio.get_running_loop()
+        answered, began = 0, loop.time()
+        while (refusal := await http.fetch(url, raise_error=False)).code == 200:
+            answered += 1
+        # Ten seconds' worth at once: a page that opens. A slow client is given more meanwhile.
+        assert 20 <= answered <= 20 + 2.0 * (loop.time() - began)
+        assert refusal.code == 429
         assert json.loads(refusal.body)["code"] == "too_many_requests"
         await asyncio.sleep(int(refusal.headers["Retry-After"]))
         assert (await http.fetch(url)).code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -16,6 +17,7 @@ import pytest
 from forge_notebook.recording import Session
 from forge_notebook.server.hub import Hub
 from forge_notebook.server.lifecycle import EVENT_ID, Lifecycle
+from tests.server.test_turns import until
 
 Fetch = Callable[..., Awaitable[Any]]
 
@@ -135,15 +137,16 @@ async def test_the_defaults_keep_everything(extension: Any) -> None:
 
 
 async def test_stopping_ends_every_task_and_releases_who_waits(
-    jp_fetch: Fetch, extension: Any
+    jp_fetch: Fetch, jp_serverapp: Any, extension: Any
 ) -> None:
     session = Session("run")
     reply = await jp_fetch("api", "training", "poll", session.id)
-    assert reply.code == 200
-    waiting = asyncio.ensure_future(
-        jp_fetch("api", "training", "poll", session.id, params={"after": "9", "wait": "20"})
-    )
-    await asyncio.sleep(0.2)
+    params = {"after": str(json.loads(reply.body)["data"]["seq"]), "wait": "20"}
+    poll = jp_fetch("api", "training", "poll", session.id, params=params)
+    waiting = asyncio.ensure_future(poll)
+    feed = jp_serverapp.web_app.settings["forge_hub"]._feeds[session.id]
+    await until(lambda: bool(feed.waiters))
+    assert not waiting.done()
     await extension.stop_extension()
     assert (await asyncio.wait_for(waiting, 2)).code == 200
     running = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]

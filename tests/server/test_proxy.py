@@ -20,6 +20,7 @@ from forge_notebook.recording import Session
 from forge_notebook.recording.uplink import Target, ship
 from forge_notebook.server.stream import StreamHandler
 from tests.server.real_server import RealServer, free_port, real_server
+from tests.server.test_turns import until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 pytestmark = [
@@ -169,7 +170,7 @@ async def test_the_heartbeat_keeps_an_idle_socket_open(
     viewer = Viewer(server, session.id)
     following = asyncio.create_task(viewer.stream())
     await asyncio.sleep(3 * CUT_S)
-    assert viewer.heartbeats >= 2 * CUT_S
+    await until(lambda: viewer.heartbeats >= 2 * CUT_S)  # a busy machine connects slowly
     session.log(1, loss=1.0)
     session.finish()
     await asyncio.wait_for(following, 10)

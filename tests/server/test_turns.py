@@ -91,7 +91,8 @@ async def test_a_broadcast_that_takes_too_long_lowers_the_rate_and_loses_nothing
     told = sorted(at for w in watchers for at in w.told_at)
     rests = [after - before for before, after in pairwise(told) if after - before > 0.03]
     assert len(rests) >= 3  # between broadcasts of 0.2 s the loop is free for a quarter of that
-    assert min(len(w.told_at) for w in watchers) < 15
+    # However long the steps took here: no more broadcasts than there is time for, with their rests.
+    assert min(len(w.told_at) for w in watchers) <= 2 + (told[-1] - told[0]) / 0.25
     await hub.stop()
     session.finish()
 

@@ -24,6 +24,7 @@ from forge_notebook.server.lifecycle import Lifecycle
 from forge_notebook.server.news import NewsDesk
 from forge_notebook.server.webhook import WAITING, Webhook
 from tests.server.test_lifecycle import started
+from tests.server.test_turns import until
 
 SECRET = "T0k3n-in-the-path"
 QUICK = (0.02, 0.02)
@@ -215,11 +216,10 @@ async def test_a_dead_or_slow_receiver_holds_nobody_up_and_its_secret_is_not_log
             slow.tell({"text": str(number)})
         assert time.monotonic() - began < 0.5
         await receiver.wait(2)
-        await asyncio.sleep(0.3)
+        await until(lambda: "no answer in time" in caplog.text)
+        await until(lambda: "ConnectionRefusedError" in caplog.text)
         await dead.stop()
         await slow.stop()
-    assert "no answer in time" in caplog.text
-    assert "ConnectionRefusedError" in caplog.text
     assert "the oldest news is lost" in caplog.text
     assert "stops before all news" in caplog.text
     assert SECRET not in caplog.text

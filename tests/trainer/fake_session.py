@@ -1,5 +1,6 @@
 """A session that remembers what the trainer recorded, and replays commands."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,6 +81,25 @@ class FakeSession:
 
 
 Make = Callable[..., tuple[CognateTrainer, FakeSession]]
+
+
+def stop_from(trainer: CognateTrainer, step: int) -> None:
+    """Have a training with a real session stop at the first progress record from a step on.
+
+    Commands come by a file that is looked at each 50 ms, in which a fast machine takes its last
+    step: here the training waits until the command has come.
+    """
+
+    def stop(metrics: dict[str, Any]) -> None:
+        if metrics["currentStep"] < step:
+            return
+        trainer.stop()
+        inbox = trainer.session._requests._inbox  # type: ignore[attr-defined]
+        deadline = time.monotonic() + 20
+        while not inbox._waiting and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+    trainer.set_progress_callback(stop)
 
 
 def weights(trainer: CognateTrainer, index: int = 0) -> torch.Tensor:

@@ -17,7 +17,7 @@ from forge_notebook.trainer.checkpoint import CheckpointError
 from forge_notebook.trainer.cognate import CognateTrainer
 from forge_notebook.trainer.config import ConfigError
 
-from .fake_session import weights
+from .fake_session import stop_from, weights
 
 ONEHOT = {
     "task": "modular", "preset": "onehot", "model_count": 2, "batch_size": 512,
@@ -112,12 +112,7 @@ def test_killed_at_any_moment_and_resumed_ends_bit_for_bit_the_same(
 def broken_at(step: int, config: dict[str, Any], store: Path) -> str:
     """A session whose training failed at a step; returns its id."""
     trainer = CognateTrainer(config, store=store)
-
-    def callback(metrics: dict[str, Any]) -> None:
-        if metrics["currentStep"] >= step:
-            trainer.stop()
-
-    trainer.set_progress_callback(callback)
+    stop_from(trainer, step)
     assert trainer.fit().status == "stopped"
     return trainer.session.id
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import forge_notebook as forge
+from forge_notebook.trainer import job as side_job
 from forge_notebook.trainer.cognate import CognateTrainer
 from forge_notebook.trainer.config import ConfigError
 from forge_notebook.trainer.data import ModularData
@@ -45,8 +47,9 @@ def curves(trainer: CognateTrainer, store: Path) -> Any:
 
 
 def step_of(trainer: CognateTrainer, model: int) -> int:
-    states = trainer.session._fold().models  # type: ignore[attr-defined]
-    return int(states[model].step)
+    session: Any = trainer.session
+    with session._viewing:  # the trainer's thread folds as well, for its callback
+        return int(session._fold().models[model].step)
 
 
 def same_weights(one: CognateTrainer, two: CognateTrainer) -> bool:
@@ -121,11 +124,26 @@ def test_model_that_fails_fails_the_session_after_the_others(tmp_path: Path) -> 
     assert "model_failed" in [m["data"]["kind"] for m in events(trainer, tmp_path, "alert")]
 
 
-def test_stopped_session_goes_on_side_by_side(tmp_path: Path) -> None:
+def test_stopped_session_goes_on_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = CognateTrainer(CONFIG, store=tmp_path).fit()
+    asked, batch = threading.Event(), ModularData.batch
+
+    def second_when_asked(self: ModularData, seed: int, position: int, size: int | None) -> Any:
+        assert position != 1 or asked.wait(60)
+        return batch(self, seed, position, size)
+
+    def stop(metrics: dict[str, Any]) -> None:
+        first.stop()
+        asked.set()
+
+    # A fast machine would take all forty steps before anybody has looked at the first.
+    monkeypatch.setattr(ModularData, "batch", second_when_asked)
+    monkeypatch.setattr(side_job, "COMMANDS_S", 0.0)
     with ThreadPoolExecutor(2) as executor:
         first = CognateTrainer(CONFIG, store=tmp_path, executor=executor)
-        first.set_progress_callback(lambda metrics: first.stop())
+        first.set_progress_callback(stop)
         first.fit()
         assert first.status == "stopped"
         again = CognateTrainer(resume=first.session.id, store=tmp_path, executor=executor).fit()

@@ -20,7 +20,9 @@ from typing import Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from forge_notebook.core.wire import MIME_TYPE
 
 CHROMIUM = next(
     (p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None
@@ -34,6 +36,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+expect.set_options(timeout=20_000)  # a busy machine takes longer than the usual five seconds
 
 
 @dataclass
@@ -209,6 +213,44 @@ def wait_for_points(
         assert time.monotonic() < deadline, f"still {count} points in {where}"
         page.wait_for_timeout(100)
     return count
+
+
+def wait_until(page: Page, condition: Callable[[], object], timeout: int = 30) -> None:
+    """Wait for what the page does not show by itself."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(100)
+
+
+def outputs_on_disk(path: Path) -> list[Any]:
+    """The outputs of a notebook as they are saved."""
+    try:
+        book = nbformat.read(path, as_version=4)
+    except ValueError:  # half of it: Jupyter writes it in place, at this moment
+        return []
+    return [output for cell in book.cells for output in cell.get("outputs", [])]
+
+
+def wait_until_saved(page: Page, path: Path) -> None:
+    """Wait until the extension has saved the notebook, as it does when a session starts."""
+    wait_until(page, lambda: outputs_on_disk(path))
+
+
+def save(page: Page) -> None:
+    """Save the notebook in front."""
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+
+
+def save_at_the_end(page: Page, path: Path) -> None:
+    """Save the notebook with the output that takes the first one's place when a session ends."""
+
+    def ended() -> bool:
+        save(page)
+        cards = [out.get("data", {}).get(MIME_TYPE) for out in outputs_on_disk(path)]
+        return any(card and card["snapshot"]["status"]["status"] == "completed" for card in cards)
+
+    wait_until(page, ended)
 
 
 class Proxy:

@@ -116,6 +116,7 @@ def test_control_and_keyboard_in_the_panel_and_on_the_page(lab: Lab, page: Page)
         "() => window.jupyterapp?.commands.hasCommand('forge-notebook:open-panel')"
     )
     page.evaluate("() => window.jupyterapp.restored")
+    page.wait_for_selector(".jp-Launcher-body")
     page.wait_for_timeout(1000)  # the launcher takes the focus when it comes
     page.evaluate("() => window.jupyterapp.commands.execute('forge-notebook:open-panel')")
     panel = page.locator(".jp-ForgePanel")

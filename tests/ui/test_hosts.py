@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from forge_notebook.core.catalog import Catalog
-from tests.ui.conftest import Lab, wait_for_points
+from tests.ui.conftest import Lab, wait_for_points, wait_until_saved
 from tests.ui.test_survival import BACKGROUND
 
 pytestmark = pytest.mark.browser
@@ -34,7 +34,7 @@ def test_notebook_7_shows_the_card_the_panel_and_the_card_again_after_a_reload(
     before = wait_for_points(page, 10)
     page.evaluate("() => window.jupyterapp.commands.execute('forge-notebook:open-panel')")
     expect(page.locator(".jp-ForgePanel").get_by_text("Background").first).to_be_visible()
-    page.wait_for_timeout(1500)  # the extension saves the notebook when a session starts
+    wait_until_saved(page, lab.root / name)
     page.reload()
     seen = wait_for_points(page, before + 20)
     wait_for_points(page, seen)

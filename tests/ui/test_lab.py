@@ -9,14 +9,23 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.conftest import Lab, drawn_points, open_notebook, run_all, wait_for_points
+from tests.ui.conftest import (
+    Lab,
+    drawn_points,
+    open_notebook,
+    run_all,
+    wait_for_points,
+    wait_until,
+    wait_until_saved,
+)
 
 pytestmark = pytest.mark.browser
 
+# Longer than a test takes on any machine.
 TRAIN = """
 import forge_notebook as forge
 trainer = forge.CognateTrainer(
-    forge.TrainingConfig.demo("text", model_count=2, max_steps=400, progress_update_interval=2,
+    forge.TrainingConfig.demo("text", model_count=2, max_steps=10_000, progress_update_interval=2,
                               eval_interval=20, threads=1),
     name="Two models <b>on text</b>",
 )
@@ -35,13 +44,16 @@ def test_the_curve_moves_and_survives_a_reload(lab: Lab, page: Page) -> None:
         page.locator(".forge-cell").get_by_text("Two models <b>on text</b>").first
     ).to_be_visible()
 
+    began = time.monotonic()
     page.reload()
     page.wait_for_selector(".jp-Notebook .cm-content")
     ready = time.monotonic()
-    again = wait_for_points(page, first, timeout=10)
+    again = wait_for_points(page, first)
     took = time.monotonic() - ready
     print(f"whole curve again {took:.1f} s after JupyterLab was ready")
-    assert took < 2 + 3  # two seconds on a quiet machine; CI's two cores also train meanwhile
+    # Two seconds on a quiet machine; CI's two cores also train meanwhile. On one on which
+    # JupyterLab itself takes longer, as long as that.
+    assert took < max(2 + 3, ready - began)
     wait_for_points(page, again)
 
 
@@ -63,15 +75,9 @@ def test_cell_panel_and_page_show_the_same_session(lab: Lab, page: Page) -> None
     expect(board.get_by_text("paused", exact=False).first).to_be_visible()
     assert lab.api(f"status/{session['sessionId']}")["status"] == "paused"
     metrics = lab.api(f"metrics/{session['sessionId']}")
-    percent = f"{round(metrics['overallProgress'])}"
-    shown = {
-        where: (
-            view.locator(f"{where} [role=progressbar]").first.get_attribute("aria-valuenow") or ""
-        ).split(".")[0]
-        for where, view in ((".forge-cell", page), ("body", board))
-    }
-    for value in shown.values():
-        assert abs(int(value) - int(percent)) <= 1, shown
+    for where, view in ((".forge-cell", page), ("body", board)):
+        bar = view.locator(f"{where} [role=progressbar]").first
+        expect(bar).to_have_attribute("aria-valuenow", f"{metrics['overallProgress']:g}")
 
     page.locator(".forge-cell").get_by_role("button", name="Resume").click()
     expect(board.get_by_text("running", exact=False).first).to_be_visible()
@@ -81,14 +87,14 @@ def test_cell_panel_and_page_show_the_same_session(lab: Lab, page: Page) -> None
 BLOCKING = """
 import time
 import forge_notebook as forge
-session = forge.session("Blocking", total_steps=600)
+session = forge.session("Blocking", total_steps=6000)
 display(session)
-for step in range(1, 601):
+for step in range(1, 6001):
     session.log(step, loss=600 / step * (1 + step % 2), val_loss=700 / step)
     time.sleep(0.05)
     if session.should_stop:
         break
-session.finish("stopped" if step < 600 else "completed")
+session.finish("stopped" if step < 6000 else "completed")
 print("loop ended at", step)
 """
 
@@ -97,11 +103,11 @@ def test_a_blocking_cell_is_live_after_a_reload_and_can_be_stopped(lab: Lab, pag
     open_notebook(page, lab, lab.notebook("blocking.ipynb", BLOCKING))
     run_all(page)
     before = wait_for_points(page, 10)
-    page.wait_for_timeout(1500)  # the extension saves the notebook when a session starts
+    wait_until_saved(page, lab.root / "blocking.ipynb")
     page.reload()
     page.wait_for_selector(".jp-Notebook .cm-content")
     card = ".jp-OutputArea"
-    again = wait_for_points(page, before, where=card, timeout=15)
+    again = wait_for_points(page, before, where=card)
     wait_for_points(page, again, where=card)
     session = lab.session()
     assert session["status"] == "running"
@@ -110,10 +116,7 @@ def test_a_blocking_cell_is_live_after_a_reload_and_can_be_stopped(lab: Lab, pag
     confirm = page.locator(card).get_by_role("button", name="Stop", exact=False)
     if lab.session()["status"] == "running" and confirm.count():
         confirm.first.click()
-    deadline = time.monotonic() + 10
-    while lab.session()["status"] != "stopped":
-        assert time.monotonic() < deadline
-        page.wait_for_timeout(100)
+    wait_until(page, lambda: lab.session()["status"] == "stopped")
 
 
 def test_a_killed_kernel_is_shown_as_interrupted_with_its_curve(lab: Lab, page: Page) -> None:
@@ -150,10 +153,7 @@ def test_the_theme_follows_jupyterlab(lab: Lab, page: Page) -> None:
                                                      {theme: 'JupyterLab Dark'})"""
     )
     page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
-    page.wait_for_timeout(1500)
-    dark = colours()
-    assert light[0] != dark[0]
-    assert light[1] != dark[1]
+    wait_until(page, lambda: all(a != b for a, b in zip(light, colours(), strict=True)))
 
 
 @pytest.mark.parametrize(

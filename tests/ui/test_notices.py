@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.conftest import Lab, training, wait_for_points
+from tests.ui.conftest import Lab, training, wait_for_points, wait_until
 from tests.ui.test_card import RUN
 from tests.ui.test_panel import SLOW_FAILURE, record
 
@@ -73,9 +73,8 @@ def test_commands_have_names_and_the_browser_tells_only_who_asked_and_is_away(
     page.evaluate(
         "() => window.jupyterapp.commands.execute('forge-notebook:browser-notifications')"
     )
-    page.wait_for_timeout(500)
     saved = lab.root.parent / "settings" / "forge-notebook" / "plugin.jupyterlab-settings"
-    assert '"browserNotifications": true' in saved.read_text()
+    wait_until(page, lambda: saved.exists() and '"browserNotifications": true' in saved.read_text())
     page.evaluate("() => { globalThis.forgeAway = false; }")
     record(lab, SLOW_FAILURE)
     page.wait_for_timeout(1500)

@@ -210,7 +210,7 @@ def test_axe_finds_nothing_on_the_page(lab: Lab, page: Page, scheme: Any) -> Non
         page.set_viewport_size({"width": 360, "height": 780})
         page.wait_for_timeout(500)
         assert violations(page) == []
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+        page.wait_for_function("() => document.documentElement.scrollWidth <= 360")
         page.get_by_role("button", name="Sessions").click()
         assert violations(page) == []
 
@@ -258,7 +258,10 @@ IN_CELL = f"""
 import threading
 display_only = {LIVE!r}.replace("for step", "display(session)\\nfor step", 1)
 threading.Thread(target=exec, args=(display_only, globals()), daemon=True).start()
-import time; time.sleep(2)
+import time
+while "session" not in globals():
+    time.sleep(0.1)
+time.sleep(2)
 import forge_notebook as forge
 forge.watch(session.id)
 """

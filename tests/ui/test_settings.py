@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import nbformat
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.conftest import Lab, open_notebook, run_all, wait_for_points
-from tests.ui.test_survival import BACKGROUND, SHORT, saved
+from tests.ui.conftest import (
+    Lab,
+    open_notebook,
+    outputs_on_disk,
+    run_all,
+    save_at_the_end,
+    wait_for_points,
+    wait_until_saved,
+)
+from tests.ui.test_survival import BACKGROUND, SHORT
 
 pytestmark = pytest.mark.browser
 
@@ -26,25 +31,21 @@ def switch(page: Page, setting: str, on: bool) -> None:
     page.evaluate("() => window.jupyterapp.shell.activateById(globalThis.forgeTab.id)")
 
 
-def outputs_on_disk(path: Path) -> int:
-    return sum(len(cell.outputs) for cell in nbformat.read(path, as_version=4).cells)
-
-
 def test_a_notebook_is_saved_when_a_session_starts_unless_switched_off(
     lab: Lab, page: Page
 ) -> None:
     open_notebook(page, lab, lab.notebook("on.ipynb", BACKGROUND))
     run_all(page)
     wait_for_points(page, 10)
-    page.wait_for_timeout(1500)
-    assert outputs_on_disk(lab.root / "on.ipynb") == 1
+    wait_until_saved(page, lab.root / "on.ipynb")
+    assert len(outputs_on_disk(lab.root / "on.ipynb")) == 1
 
     switch(page, "saveOnStart", False)
     open_notebook(page, lab, lab.notebook("off.ipynb", BACKGROUND))
     run_all(page)
     wait_for_points(page, 10)
     page.wait_for_timeout(3000)
-    assert outputs_on_disk(lab.root / "off.ipynb") == 0
+    assert outputs_on_disk(lab.root / "off.ipynb") == []
 
 
 def test_the_stand_in_of_a_dead_widget_comes_and_goes_with_its_setting(
@@ -53,8 +54,7 @@ def test_the_stand_in_of_a_dead_widget_comes_and_goes_with_its_setting(
     open_notebook(page, lab, lab.notebook("short.ipynb", SHORT))
     run_all(page)
     page.locator(".forge-cell").get_by_text("Completed").first.wait_for()
-    page.wait_for_timeout(1000)  # the output is refreshed at the end
-    saved(page)
+    save_at_the_end(page, lab.root / "short.ipynb")
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.goto(f"{lab.url}lab/tree/short.ipynb?reset")
     stand_in = page.locator(".jp-ForgeFallback .jp-ForgeCard")

@@ -16,9 +16,14 @@ from tests.ui.conftest import (
     Proxy,
     drawn_points,
     open_notebook,
+    outputs_on_disk,
     run_all,
+    save,
+    save_at_the_end,
     training,
     wait_for_points,
+    wait_until,
+    wait_until_saved,
 )
 
 pytestmark = pytest.mark.browser
@@ -56,15 +61,16 @@ def last_step(page: Page, where: str) -> int:
     return int(text.split("step ")[1].split(" ")[0].replace(",", ""))
 
 
-def saved(page: Page) -> None:
-    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+def wait_until_each_step_is_drawn(page: Page, where: str) -> None:
+    """Every step once: as many corners as steps were logged, but for those of this moment."""
+    wait_until(page, lambda: abs(drawn_points(page, where) - last_step(page, where)) < 20)
 
 
 def test_a_closed_tab_opened_again_later_shows_the_whole_curve(lab: Lab, page: Page) -> None:
     open_notebook(page, lab, lab.notebook("away.ipynb", BACKGROUND))
     run_all(page)
     before = wait_for_points(page, 10)
-    page.wait_for_timeout(1500)  # the extension saves the notebook when a session starts
+    wait_until_saved(page, lab.root / "away.ipynb")
     context = page.context
     page.close()
     time.sleep(3)
@@ -81,8 +87,7 @@ def test_a_finished_notebook_shows_its_curve_without_a_kernel_and_as_html(
     open_notebook(page, lab, lab.notebook("short.ipynb", SHORT))
     run_all(page)
     expect(page.locator(".forge-cell").get_by_text("Completed").first).to_be_visible()
-    page.wait_for_timeout(1000)  # the output is refreshed at the end
-    saved(page)
+    save_at_the_end(page, lab.root / "short.ipynb")
     page.evaluate("""() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()""")
     page.goto("about:blank")
 
@@ -116,8 +121,7 @@ def test_a_server_that_restarts_is_followed_again_without_a_gap(lab: Lab, page: 
         lab.restart()
         expect(page.locator(".jp-ForgeCard .forge-link")).to_have_text("Live", timeout=40_000)
         seen = wait_for_points(page, before + 50, where="body")
-        # Every step once: the curve has as many corners as steps were logged.
-        assert abs(seen - last_step(page, "body")) < 20
+        wait_until_each_step_is_drawn(page, "body")
         wait_for_points(page, seen, where="body")
 
 
@@ -136,8 +140,8 @@ def test_a_cut_network_is_shown_and_what_was_missed_comes_after(
         page.wait_for_timeout(2000)
         proxy.mend()
         expect(link).to_have_text("Live", timeout=40_000)
-        seen = wait_for_points(page, before + 60, where="body")
-        assert abs(seen - last_step(page, "body")) < 20
+        wait_for_points(page, before + 60, where="body")
+        wait_until_each_step_is_drawn(page, "body")
 
 
 TWENTY = """
@@ -164,9 +168,14 @@ def test_twenty_cards_make_a_small_file_and_one_module(lab: Lab, page: Page) -> 
         timeout=90_000,
     )
     wait_for_points(page, 20)
-    page.wait_for_timeout(1000)
-    saved(page)
-    book = nbformat.read(lab.root / "twenty.ipynb", as_version=4)
+    path = lab.root / "twenty.ipynb"
+
+    def whole() -> bool:
+        save(page)
+        return len(outputs_on_disk(path)) >= 20
+
+    wait_until(page, whole)
+    book = nbformat.read(path, as_version=4)
     assert sum(len(cell.outputs) for cell in book.cells) == 20
     pictures = 0
     for cell in book.cells:
