@@ -31,7 +31,7 @@ RATE_HZ = 10.0  # SPEC; Jupyter silently drops above 1,000 messages a second
 CHECK_S = 0.1  # how often it is looked whether the log has a writer, which opens the file
 # Rows read each second while nobody looks, in 3 ms: a page that comes back in the morning must not
 # find a night's rows unread, whose reading would take turns with the training.
-UNSEEN_ROWS, UNSEEN_S = 100, 1.0
+UNSEEN_ROWS, UNSEEN_S = 500, 1.0
 # What a page asks the kernel for where no server of ours serves it. The module of the widget is
 # sent with each model, so it is small; the card it shows is loaded once per page.
 FILES = {"card": "card-*.mjs", "plotly": "plotly.mjs"}

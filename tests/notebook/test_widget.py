@@ -81,15 +81,15 @@ def test_a_few_rows_are_read_while_nobody_looks(
 ) -> None:
     take_over(card)
     read = card._follower.state.seq
-    for step in range(2, 402):
+    for step in range(2, 2002):
         session.log(step, loss=1.0)
     for rounds in range(1, 4):
         card._next_unseen = 0.0
         for _ in range(10):
             card.publish()
-        assert card._follower.state.seq == read + 100 * rounds
+        assert card._follower.state.seq == read + 500 * rounds
     card.answer("subscribe_session", {})
-    assert sent[-1]["data"]["seq"] >= 400
+    assert sent[-1]["data"]["seq"] >= 2000
 
 
 def test_a_page_gets_the_opening_then_every_point_once(
