@@ -14,7 +14,7 @@ import numpy as np
 
 from forge_notebook.bench import Row, median_of
 from forge_notebook.bench.peer_runs import overviews
-from forge_notebook.core import kept
+from forge_notebook.core import index
 from forge_notebook.core.catalog import Catalog
 from forge_notebook.core.follower import Follower
 from forge_notebook.core.history import Curves
@@ -56,9 +56,9 @@ def _arrays(steps: int) -> dict[Any, np.ndarray]:
     columns = {("seq", 0): count + 1, ("step", 0): count, ("time", 0): count / 100}
     noise = np.random.default_rng(0).normal(size=steps) / 10
     values = 2 + noise + 2 / (1 + count / 1000), np.full(steps, 0.1)
-    for index, value in enumerate(values):
-        columns["value", index] = value
-        columns["extremes", index] = columns["odd", index] = np.empty(0, dtype=np.int64)
+    for number, value in enumerate(values):
+        columns["value", number] = value
+        columns["extremes", number] = columns["odd", number] = np.empty(0, dtype=np.int64)
     return {((0, NAMES), part): array for part, array in columns.items()}
 
 
@@ -96,8 +96,8 @@ def _opening(steps: int, repeats: int) -> list[Row]:
             writer.append_point(step, 0, {"loss": 1 + step % 97 / 100, "lr": 0.1}, step + 1)
         writer.abandon()
         folded = median_of(lambda: _open_anew(session, steps), repeats)
-        if not (session / kept.NAME).exists():  # too short to be kept by itself
-            with unittest.mock.patch.object(kept, "WORTH_BYTES", 0):
+        if not (session / index.NAME).exists():  # too short to be kept by itself
+            with unittest.mock.patch.object(index, "WORTH_BYTES", 0):
                 _open(session, steps)
         indexed = median_of(lambda: _open(session, steps), repeats)
     name = f"opening a log of {steps} rows"
@@ -108,7 +108,7 @@ def _opening(steps: int, repeats: int) -> list[Row]:
 
 
 def _open_anew(session: Path, steps: int) -> float:
-    (session / kept.NAME).unlink(missing_ok=True)
+    (session / index.NAME).unlink(missing_ok=True)
     return _open(session, steps)
 
 
@@ -156,8 +156,8 @@ def _catalog(count: int, repeats: int) -> list[Row]:
 
 
 def _listing_anew(store: Path, count: int) -> float:
-    for index in store.glob(".catalog.sqlite*"):
-        index.unlink()
+    for file in store.glob(".catalog.sqlite*"):
+        file.unlink()
     return _listing(Catalog(store), count)
 
 

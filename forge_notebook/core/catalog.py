@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from forge_notebook.core.errors import InvalidSessionId, SessionBusy, UnknownSession
-from forge_notebook.core.index import Index, Listed
+from forge_notebook.core.listing import Listed, Listing
 from forge_notebook.core.runlog import Reader, has_writer
 from forge_notebook.core.session import SessionState
 from forge_notebook.core.wire import SessionStatus
@@ -54,7 +54,7 @@ class Catalog:
     def __init__(self, store: Path) -> None:
         self.store = store
         self._known: dict[str, tuple[Reader, SessionState]] = {}
-        self._index = Index(store)
+        self._listing = Listing(store)
         self._listed: dict[str, Listed] | None = None  # sessions that nobody writes, from the index
 
     def folder(self, session_id: str) -> Path:
@@ -96,10 +96,10 @@ class Catalog:
 
     def _begin(self, folder: Path) -> tuple[Reader, SessionState]:
         """Where the index beside a long log ends, else at its beginning."""
-        from forge_notebook.core import kept  # numpy: not for the import of the package
+        from forge_notebook.core import index  # numpy: not for the import of the package
 
         reader = Reader(folder / "run.log")
-        found = kept.read(reader.path)
+        found = index.read(reader.path)
         if found is None:
             return reader, SessionState(folder.name)
         reader.thaw(found.state["reader"])
@@ -113,7 +113,7 @@ class Catalog:
     def sessions(self) -> list[SessionStatus]:
         """Every session without its details, newest first."""
         if self._listed is None:
-            self._listed = self._index.load()
+            self._listed = self._listing.load()
         listed: dict[str, SessionStatus] = {}
         changed: dict[str, Listed] = {}
         for session_id, log in self._logs().items():
@@ -146,7 +146,7 @@ class Catalog:
         kept.update(changed)
         for gone in gone_ids:
             del kept[gone]
-        self._index.save(changed, gone_ids)
+        self._listing.save(changed, gone_ids)
 
     def delete(self, session_id: str) -> None:
         """Delete a session with all it recorded. Raises SessionBusy while it is being written."""

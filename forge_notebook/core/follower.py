@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from forge_notebook.core import kept
+from forge_notebook.core import index
 from forge_notebook.core.history import Curves
 from forge_notebook.core.runlog import EVENT, POINTS, Reader, Record, Rows, has_writer, read_log
 from forge_notebook.core.session import SessionState, alert_mark
@@ -86,16 +86,16 @@ class Follower:
     def keep(self) -> None:
         """Write the index beside the log, where so much of it is in none that it is worth it."""
         offset = self._reader.offset
-        if offset - self._kept <= max(kept.WORTH_BYTES, self._kept // 2):
+        if offset - self._kept <= max(index.WORTH_BYTES, self._kept // 2):
             return
         state = {name: getattr(self, name) for name in _STATE}
         state["reader"] = self._reader.frozen()
-        kept.write(self.log, kept.Kept(offset, state, self.curves.frozen()))
+        index.write(self.log, index.Kept(offset, state, self.curves.frozen()))
         self._kept = offset
 
     def _thaw(self) -> int:
         """Take what another reader kept of this log; how many bytes of it that covers."""
-        found = kept.read(self.log) if self._reader.offset == 0 else None
+        found = index.read(self.log) if self._reader.offset == 0 else None
         if found is None or found.state["_snapshots"].maxlen != self._snapshots.maxlen:
             return 0
         self.curves.thaw(found.arrays)

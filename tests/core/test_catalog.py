@@ -23,7 +23,7 @@ from forge_notebook.core.frames import (
     SYNC,
     VERSION,
 )
-from forge_notebook.core.index import NAME
+from forge_notebook.core.listing import NAME
 from forge_notebook.core.session import SessionState
 from forge_notebook.core.wire import encode
 from forge_notebook.recording import Session

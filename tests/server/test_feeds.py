@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forge_notebook.core import kept
+from forge_notebook.core import index
 from forge_notebook.recording import Session
 from forge_notebook.server import hub as module
 from forge_notebook.server.hub import Hub
@@ -17,7 +17,7 @@ async def test_a_session_nobody_watches_leaves_memory_and_an_index_though_a_pane
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KEEP_S", 0.3)
-    monkeypatch.setattr(kept, "WORTH_BYTES", 2000)
+    monkeypatch.setattr(index, "WORTH_BYTES", 2000)
     hub, session, other = Hub(store), Session("run"), Session("other")
     watcher, panel = Watcher(), Watcher()
     await hub.subscribe_list(panel)
@@ -27,12 +27,12 @@ async def test_a_session_nobody_watches_leaves_memory_and_an_index_though_a_pane
         session.log(step, loss=float(step))
     session.finish()
     await until(lambda: len(watcher.losses) == 100)
-    assert not (session.folder / kept.NAME).exists()
+    assert not (session.folder / index.NAME).exists()
 
     hub.unsubscribe(watcher, session.id)
     await until(lambda: hub.counters()["sessionsInMemory"] == 1)  # the other one is watched
-    await until((session.folder / kept.NAME).exists)
-    found = kept.read(session.folder / "run.log")
+    await until((session.folder / index.NAME).exists)
+    found = index.read(session.folder / "run.log")
     assert found is not None
     assert found.offset == (session.folder / "run.log").stat().st_size
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from forge_notebook.core import kept
+from forge_notebook.core import index
 from forge_notebook.core.catalog import Catalog
 from forge_notebook.core.follower import Follower
 from forge_notebook.core.runlog import EVENT, SESSION, Record, Writer
@@ -22,7 +22,7 @@ ROWS = 3000
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "WORTH_BYTES", 1000)
+    monkeypatch.setattr(index, "WORTH_BYTES", 1000)
 
 
 def grow(folder: Path, rows: int = ROWS, begin: int = 0, end: bool = False) -> None:
@@ -64,7 +64,7 @@ def loaded(folder: Path) -> Follower:
 
 
 def folded(folder: Path) -> Follower:
-    (folder / kept.NAME).unlink(missing_ok=True)
+    (folder / index.NAME).unlink(missing_ok=True)
     return loaded(folder)
 
 
@@ -74,7 +74,7 @@ def test_what_is_kept_is_what_the_fold_says(
     folder = tmp_path / "s"
     grow(folder, end=True)
     fresh = picture(folded(folder))
-    assert (folder / kept.NAME).exists()
+    assert (folder / index.NAME).exists()
     monkeypatch.setattr(Follower, "_keep_event", None)  # nothing is folded again
     assert picture(loaded(folder)) == fresh
 
@@ -84,9 +84,9 @@ def test_a_log_that_grew_is_read_on_from_there(tmp_path: Path) -> None:
     grow(folder)
     loaded(folder)
     grow(folder, 500, ROWS, end=True)
-    before = (folder / kept.NAME).stat().st_mtime_ns
+    before = (folder / index.NAME).stat().st_mtime_ns
     grown = picture(loaded(folder))
-    assert (folder / kept.NAME).stat().st_mtime_ns == before  # too little to write it again
+    assert (folder / index.NAME).stat().st_mtime_ns == before  # too little to write it again
     assert grown == picture(folded(folder))
 
 
@@ -96,14 +96,14 @@ def test_a_damaged_index_is_not_believed(tmp_path: Path, harm: str, place: float
     folder = tmp_path / "s"
     grow(folder)
     fresh = picture(loaded(folder))
-    index = folder / kept.NAME
-    data = bytearray(index.read_bytes())
+    file = folder / index.NAME
+    data = bytearray(file.read_bytes())
     at = int(place * len(data))
     if harm == "flip":
         data[at] ^= 0x40
     else:
         del data[at:]
-    index.write_bytes(data)
+    file.write_bytes(data)
     assert picture(loaded(folder)) == fresh
 
 
@@ -128,9 +128,9 @@ def test_an_index_cannot_make_anything_run(
     grow(folder)
     fresh = picture(folded(folder))
     head = pickle.dumps({"offset": 0, "tail": 0, "state": Evil(), "arrays": []})
-    code = kept._code()
+    code = index._code()
     data = struct.pack("<8sIIQ", b"forgeix1", code, zlib.crc32(head), len(head)) + head
-    (folder / kept.NAME).write_bytes(data)
+    (folder / index.NAME).write_bytes(data)
     assert picture(loaded(folder)) == fresh
     assert "called" not in capsys.readouterr().out
 
@@ -140,10 +140,10 @@ def test_the_process_that_writes_the_log_writes_no_index(tmp_path: Path) -> None
     grow(folder)
     writer = Writer(folder / "run.log")
     loaded(folder)
-    assert not (folder / kept.NAME).exists()
+    assert not (folder / index.NAME).exists()
     writer.abandon()
     loaded(folder)
-    assert (folder / kept.NAME).exists()
+    assert (folder / index.NAME).exists()
     assert [p.name for p in folder.iterdir() if p.name.startswith(".index")] == []
 
 
@@ -165,5 +165,5 @@ def test_the_catalog_folds_only_what_the_index_does_not_cover(
     monkeypatch.setattr(SessionState, "apply", counted)
     status = Catalog(tmp_path).status("s")
     assert 10 <= len(folded) <= 12
-    (folder / kept.NAME).unlink()
+    (folder / index.NAME).unlink()
     assert status == whole.status("s")
