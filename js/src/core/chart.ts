@@ -85,7 +85,7 @@ export class Chart {
     const height = figure.height + 40;
     const layout = {
       ...figure.layout,
-      annotations: [...((figure.layout.annotations as object[] | undefined) ?? []), ...figure.titles.map(annotation)],
+      annotations: [...((figure.layout.annotations as object[] | undefined) ?? []), ...figure.titles.map((title) => annotation(title, theme.surface))],
       height,
       margin: { l: 46, r: 16, t: 24, b: 64 },
       paper_bgcolor: theme.surface,

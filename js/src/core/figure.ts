@@ -305,7 +305,7 @@ function onsetMarks(view: View, models: number[], axis: XAxis): { shapes: object
     // One label is enough; with several models the colour of the line says whose it is.
     if (annotations.length > 0) continue;
     // Plotly wants annotations on a log axis in exponents, shapes in data units.
-    annotations.push({ x: axis.log ? Math.log10(x) : x, y: 1, yref: "paper", yanchor: "bottom", xanchor: "center", text: "grokking", showarrow: false, font: { size: 11, color: view.theme.muted } });
+    annotations.push({ x: axis.log ? Math.log10(x) : x, y: 1, yref: "paper", yanchor: "bottom", yshift: 4, xanchor: "center", text: "grokking", showarrow: false, font: { size: 11, color: view.theme.muted } });
   }
   return { shapes, annotations };
 }
@@ -324,8 +324,8 @@ export function titleTop(title: Title, height: number): number {
 }
 
 /** A title in a picture, which has no page around it. */
-export function annotation({ text, y }: Title): object {
-  return { x: 0, xref: "paper", xanchor: "left", xshift: -42, y, yref: "paper", yanchor: "bottom", yshift: 3, text: plain(text), showarrow: false };
+export function annotation({ text, y }: Title, surface: string): object {
+  return { x: 0, xref: "paper", xanchor: "left", xshift: -42, y, yref: "paper", yanchor: "bottom", yshift: 3, text: plain(text), showarrow: false, bgcolor: surface };
 }
 
 function axisName(shown: Shown[], type: string): string {
