@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from forge_notebook.core.losswatch import WINDOW, Found, LossWatch
@@ -85,9 +85,10 @@ class FiniteWatch:
 
     def passes(self, rows: Rows, first: int, end: int) -> bool:
         """Whether none of these rows says or changes anything."""
+        if self._odd or rows.names not in self._all_seen:
+            return False
         # A sum is finite where all values are.
-        usual = not self._odd and rows.names in self._all_seen
-        return usual and all(math.isfinite(sum(values[first:end])) for values in rows.values)
+        return math.isfinite(sum([sum(values[first:end]) for values in rows.values]))
 
     def add(self, names: tuple[str, ...], values: Iterable[float]) -> list[tuple[str, Found]]:
         """Take one row."""
@@ -177,7 +178,7 @@ class ModelWatch:
 class Taken(NamedTuple):
     """What rows of metrics gave rise to: only the last of those that were taken, if any did."""
 
-    end: int  # of those that were taken
+    times: list[float]  # of those that were taken, in seconds
     stall_limit_s: float | None  # that the gap before the last of them passed
     found: list[tuple[str | None, Found]]  # what it says, and of which metric
 
@@ -196,23 +197,25 @@ class Watch:
             watch = self._models[index] = ModelWatch()
         return watch
 
-    def take(self, rows: Rows, first: int, times: Sequence[float], before: float | None) -> Taken:
-        """Take rows, until one says something. ``times``: of these rows, in seconds; ``before``:
-        of the row before them, where training went on since."""
+    def take(self, rows: Rows, first: int, end: int, before: float | None) -> Taken:
+        """Take rows up to ``end``, or up to one that says something. ``before``: the time of the
+        row before them, where training went on since."""
         watch = self.model(rows.model)
         found: list[tuple[str | None, Found]] = []
-        if not watch.finite.passes(rows, first, first + len(times)):  # then it is a single row
+        if not watch.finite.passes(rows, first, end):  # each of these may say something
+            end = first + 1
             found += watch.finite.add(rows.names, [values[first] for values in rows.values])
-        losses = [(rows.names[c], rows.values[c], loss) for c, loss in watch.losses(rows.names)]
-        limit_s, end = None, first
-        for time in times:
+        times = [time_ns / 1e9 for time_ns in rows.times_ns[first:end]]
+        losses, limit_s = watch.losses(rows.names), None
+        for at, time in enumerate(times, first):
             if before is not None:
                 limit_s = self.stall.add(time - before)
             before = time
-            for name, values, loss in losses:
-                if math.isfinite(values[end]) and (said := loss.add(values[end])):
-                    found += [(name, f) for f in said]
-            end += 1
+            for column, loss in losses:
+                value = rows.values[column][at]
+                if math.isfinite(value) and (said := loss.add(value)):
+                    found += [(rows.names[column], f) for f in said]
             if found or limit_s is not None:
+                del times[at + 1 - first :]
                 break
-        return Taken(end, limit_s, found)
+        return Taken(times, limit_s, found)

@@ -67,8 +67,7 @@ class Rows(NamedTuple):
         """A point as rows of one; rows as they are."""
         if isinstance(data, Rows):
             return data
-        values = tuple((value,) for value in data.values)
-        return cls((data.time_ns,), (data.step,), data.model, data.names, values)
+        return cls((data.time_ns,), (data.step,), data.model, data.names, tuple(zip(data.values)))
 
 
 class Record(NamedTuple):

@@ -39,12 +39,12 @@ class Clock:
         self.start(times[0])
         base, since = self._base, self._running_since
         assert since is not None
-        active = list(accumulate([self.active, *(base + t - since for t in times)], max))[1:]
+        active = list(accumulate([base + time - since for time in times], max, initial=self.active))
         self.active = active[-1]
         self._newest = (self.active, steps[-1])
         next_one = self._stride - self._skipped - 1
         while next_one < len(times):
-            self._samples.append((active[next_one], steps[next_one]))
+            self._samples.append((active[next_one + 1], steps[next_one]))
             if len(self._samples) > MAX_SAMPLES:
                 del self._samples[1::2]
                 self._stride *= 2

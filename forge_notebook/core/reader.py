@@ -41,7 +41,8 @@ _FIELDS: dict[int, dict[str, type]] = {
     EVENT: {"time": int, "event": str},
 }
 _KINDS = {POINTS, *_FIELDS}
-_FEW, _MANY = 16, 256  # points that are worth it, and the most in one
+_ALIKE = (0, 8), (HEAD.size + POINT.size - 4, HEAD.size + POINT.size)  # kind, model and columns
+_MOST = 256  # points in one Rows
 
 
 class _Columns(NamedTuple):
@@ -160,14 +161,11 @@ class Reader:
         self, data: bytes, records: list[Record], left: int, grouped: bool
     ) -> tuple[int, int]:
         """How many bytes were taken, and how many records may still come."""
-        at, alone = 0, 0  # before ``alone`` there are too few rows alike
+        at = 0
         while left > 0:
-            if grouped and at >= alone:
-                rows, size = self._group(data, at, min(left, _MANY), records)
-                if rows >= _FEW:
-                    at, left = at + rows * size, left - rows
-                    continue
-                alone = at + max(1, rows * size)
+            if grouped and (taken := self._group(data, at, min(left, _MOST), records)):
+                at, left = at + taken[0], left - taken[1]
+                continue
             end = frame_end(data, at)
             if end <= 0:
                 # Incomplete or damaged. A right record further on proves that it is damaged.
@@ -180,25 +178,30 @@ class Reader:
             at = end
         return at, left
 
-    def _group(self, log: bytes, at: int, most: int, records: list[Record]) -> tuple[int, int]:
-        """Take the rows that are alike, where they are enough; how many, and the size of each."""
-        if len(log) - at < HEAD.size + POINT.size:
-            return 0, 0
+    def _group(
+        self, log: bytes, at: int, most: int, records: list[Record]
+    ) -> tuple[int, int] | None:
+        """Take the rows that are alike, where they are several: how many bytes, and rows."""
+        after = at + HEAD.size + CRC.size + int.from_bytes(log[at + 4 : at + 8], "little")
+        if len(log) < 2 * after - at:
+            return None
+        for begin, end in _ALIKE:  # a quick look at the next one
+            if log[at + begin : at + end] != log[after + begin : after + end]:
+                return None
         stored = HEAD.unpack_from(log, at)[4]
         rank, own = rank_and_seq(stored)
         model, number = POINT.unpack_from(log, at + HEAD.size)[2:]
         known, new = self._columns.get((rank, number)), own - self.newest.get(rank, 0)
-        if known is None or new <= 0:
-            return 0, 0
-        found = alike(log, at, known.row, most)
-        if len(found) >= _FEW:
-            _, _, times, steps, _, _, *values, _ = zip(*found, strict=True)
-            self.lost += new - 1
-            rows = Rows(times, steps, model, known.names, tuple(values))
-            records.append(Record(self.seq + new, POINTS, rows))
-            self.newest[rank] = own + len(found) - 1
-            self.seq += new + len(found) - 1
-        return len(found), known.row.size
+        found = [] if known is None or new <= 0 else alike(log, at, known.row, most)
+        if known is None or len(found) < 2:
+            return None
+        _, _, times, steps, _, _, *values, _ = zip(*found, strict=True)
+        rows = Rows(times, steps, model, known.names, tuple(values))
+        records.append(Record(self.seq + new, POINTS, rows))
+        self.lost += new - 1
+        self.newest[rank] = own + len(found) - 1
+        self.seq += new + len(found) - 1
+        return len(found) * known.row.size, len(found)
 
     def _take(self, log: bytes, at: int, end: int, records: list[Record]) -> bool:
         """Take one record; whether it is one for the caller."""

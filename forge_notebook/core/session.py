@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 from forge_notebook.core.alerts import Alert, Watch
+from forge_notebook.core.losswatch import Found
 from forge_notebook.core.model import ModelState
 from forge_notebook.core.progress import Clock, remaining_seconds
 from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Record, Rows
@@ -68,6 +69,8 @@ class SessionState:
         self.alert: Alert | None = None  # what the newest record gave rise to
         self._alerts: deque[Alert] = deque()  # at most one a record: the rest waits for the next
         self._row_time: float | None = None  # of the row before, where training went on since
+        self._steps = 0  # of all models together
+        self._named: set[tuple[str, ...]] = set()  # what metric_names holds
 
     def apply(self, record: Record) -> None:
         """Fold one record. Never raises on what a log says, however odd."""
@@ -114,37 +117,39 @@ class SessionState:
     def take(self, seq: int, rows: Rows, first: int, end: int) -> int:
         """Fold some of the rows that begin with ``seq``: from ``first`` up to ``end``, or up to
         the next that gives an alert. Where it stopped."""
-        model, watch = self.model(rows.model), self.watch.model(rows.model)
-        passes = watch.finite.passes(rows, first, end)
-        if self._alerts or "rank_val" in rows.names or not passes:
-            end = first + 1  # each of these says something, or may
-        times = [time_ns / 1e9 for time_ns in rows.times_ns[first:end]]
-        end, limit_s, found = self.watch.take(rows, first, times, self._row_time)
-        del times[end - first :]
-        before = (self.seq, self._row_time) if len(times) == 1 else (seq + end - 2, times[-2])
+        model = self.model(rows.model)
+        if self._alerts or "rank_val" in rows.names:  # each of these says something, or may
+            end = first + 1
+        before, seq_before = self._row_time, self.seq
+        times, limit_s, found = self.watch.take(rows, first, end, before)
+        end = first + len(times)
+        if len(times) > 1:
+            before, seq_before = times[-2], seq + end - 2
         self.seq, self._row_time = seq + end - 1, times[-1]
+        others = self._steps - model.step
         model.take(rows, first, end)
-        self._took(rows, times, rows.steps[first:end])
-        if limit_s is not None and before[1] is not None:
-            self._mark_alert(before[0], self.stalled(before[0], before[1], limit_s))
-        found += watch.onset(model.grok.onset_step)
-        self._alerts += [
-            Alert(self.seq, times[-1], model.step, model.index, *said, metric=name)
-            for name, said in found
-        ]
-        self.alert = self._alerts.popleft() if self._alerts else None
-        if self.alert is not None:
-            self._mark_alert(self.seq, self.alert)
+        self._steps = others + model.step
+        self.clock.tick(times, [others + step for step in rows.steps[first:end]])
+        self.current, self.has_points, self.last_update = rows.model, True, times[-1]
+        if rows.names not in self._named:
+            self._named.add(rows.names)
+            self.metric_names.update(dict.fromkeys(rows.names))
+        if limit_s is not None and before is not None:
+            self._mark_alert(seq_before, self.stalled(seq_before, before, limit_s))
+        if model.grok.onset_step is not None:
+            found += self.watch.model(rows.model).onset(model.grok.onset_step)
+        self.alert = self._next_alert(found, model) if found or self._alerts else None
         return end
 
-    def _took(self, rows: Rows, times: list[float], steps: tuple[int, ...]) -> None:
-        self.current = rows.model
-        self.has_points = True
-        self.last_update = times[-1]
-        others = sum(model.step for model in self.models if model.index != rows.model)
-        self.clock.tick(times, [others + step for step in steps])
-        if not self.metric_names.keys() >= set(rows.names):
-            self.metric_names.update(dict.fromkeys(rows.names))
+    def _next_alert(self, found: list[tuple[str | None, Found]], model: ModelState) -> Alert:
+        """The first of those that wait and of what the newest row gave rise to."""
+        self._alerts += [
+            Alert(self.seq, self.last_update, model.step, model.index, *said, metric=name)
+            for name, said in found
+        ]
+        alert = self._alerts.popleft()
+        self._mark_alert(self.seq, alert)
+        return alert
 
     def stalled(self, seq: int, time: float, limit_s: float) -> Alert:
         """The alert of a gap after the record ``seq``: the same during the gap and after it."""

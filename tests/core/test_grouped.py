@@ -157,10 +157,12 @@ def test_rows_that_are_alike_come_grouped(tmp_path: Path) -> None:
         writer.append_point(step, 0, {"loss": 1.0})
     for step in range(30):  # two models in turn are never alike
         writer.append_point(step, 1 - step % 2, {"loss": 1.0})
+    for step in range(9):
+        writer.append_point(step, step // 3, {"loss": 1.0})
     writer.abandon()
     sizes = [len(Rows.of(r.data).steps) for r in Reader(writer.path).read(grouped=True)]
-    assert sizes == [256, 256, 256, 232, *[1] * 30]
-    assert [len(Rows.of(r.data).steps) for r in Reader(writer.path).read()] == [1] * 1030
+    assert sizes == [256, 256, 256, 232, *[1] * 29, 4, 3, 2 + 1]
+    assert [len(Rows.of(r.data).steps) for r in Reader(writer.path).read()] == [1] * 1039
 
 
 @pytest.mark.parametrize("rows", [1, 5000])

@@ -137,9 +137,9 @@ def test_the_axis_may_be_the_epoch() -> None:
 def test_what_was_read_stays_as_it_was_while_more_comes() -> None:
     column = Column("d")
     for value in range(10_000):
-        column.extend((float(value),))
+        column.append(float(value))
     seen = column.all()
     for _ in range(10_000):
-        column.extend((-1.0,))
+        column.append(-1.0)
     assert seen.tolist() == [float(value) for value in range(10_000)]
     assert len(column.all()) == len(column) == 20_000
