@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from forge_notebook.core.catalog import Catalog
 from forge_notebook.core.follower import Follower, replay_rows
 from forge_notebook.core.frames import SYNC
+from forge_notebook.core.progress import Clock
 from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Reader, Record, Rows, Writer
 
 START = 1_700_000_000_000_000_000
@@ -163,6 +164,18 @@ def test_rows_that_are_alike_come_grouped(tmp_path: Path) -> None:
     sizes = [len(Rows.of(r.data).steps) for r in Reader(writer.path).read(grouped=True)]
     assert sizes == [256, 256, 256, 232, *[1] * 29, 4, 3, 2 + 1]
     assert [len(Rows.of(r.data).steps) for r in Reader(writer.path).read()] == [1] * 1039
+    few = Reader(writer.path).read(10, grouped=True)
+    assert [len(Rows.of(r.data).steps) for r in few] == [10]
+
+
+def test_the_clock_knows_the_time_of_each_row() -> None:
+    clock = Clock()
+    clock.start(100.0)
+    clock.tick([101.0, 104.0, 103.0], [1, 2, 3])  # set back: no time is taken back
+    assert clock.later_half() == ((1.0, 1), (4.0, 3))
+    clock.pause(105.0)
+    clock.tick([205.0], [4])
+    assert clock.later_half() == ((1.0, 1), (5.0, 4))
 
 
 @pytest.mark.parametrize("rows", [1, 5000])
