@@ -83,7 +83,8 @@ class Lifecycle:
 
     async def look(self) -> None:
         """One round."""
-        writers, changed, found = await self._hub.in_thread(self._read)
+        ids, writers = await self._hub.in_thread(self._present)
+        changed = await self._hub.in_thread(self._changes, writers)
         for status in changed:
             self._emit(
                 {
@@ -94,7 +95,7 @@ class Lifecycle:
                 }
             )
         if self._tell is not None:
-            for news in found:
+            for news in await self._hub.in_thread(self._news, ids, writers):
                 self._tell(news)
         if writers:
             self._active()
@@ -106,13 +107,11 @@ class Lifecycle:
             self._next_retirement = time.monotonic() + RETIRE_S
             await self._retire()
 
-    def _read(self) -> tuple[set[str], list[SessionStatus], list[News]]:
-        """The sessions with a writer, whose status changed, and what is told of them."""
+    def _present(self) -> tuple[set[str], set[str]]:
+        """All sessions, and those with a writer."""
         catalog = self._hub.catalog
         ids = set(catalog.ids())
-        writers = {i for i in ids if has_writer(catalog.store / i / "run.log")}
-        found = self._news(ids, writers) if self._tell is not None else []
-        return writers, self._changes(writers), found
+        return ids, {i for i in ids if has_writer(catalog.store / i / "run.log")}
 
     def _changes(self, writers: set[str]) -> list[SessionStatus]:
         catalog, changed = self._hub.catalog, []
