@@ -87,8 +87,10 @@ class FiniteWatch:
         """Whether none of these rows says or changes anything."""
         if self._odd or rows.names not in self._all_seen:
             return False
-        # A sum is finite where all values are.
-        return math.isfinite(sum([sum(values[first:end]) for values in rows.values]))
+        # Where a sum is finite, all values are; where they are, it may overflow.
+        if math.isfinite(sum([sum(values[first:end]) for values in rows.values])):
+            return True
+        return all(all(map(math.isfinite, values[first:end])) for values in rows.values)
 
     def add(self, names: tuple[str, ...], values: Iterable[float]) -> list[tuple[str, Found]]:
         """Take one row."""
@@ -202,8 +204,9 @@ class Watch:
         row before them, where training went on since."""
         watch = self.model(rows.model)
         found: list[tuple[str | None, Found]] = []
-        if not watch.finite.passes(rows, first, end):  # each of these may say something
-            end = first + 1
+        while not (passes := watch.finite.passes(rows, first, end)) and end - first > 1:
+            end = first + (end - first) // 2
+        if not passes:  # this row may say something
             found += watch.finite.add(rows.names, [values[first] for values in rows.values])
         times = [time_ns / 1e9 for time_ns in rows.times_ns[first:end]]
         losses, limit_s = watch.losses(rows.names), None

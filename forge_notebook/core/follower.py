@@ -111,6 +111,7 @@ class Follower:
         left = count - sum(record.kind != POINTS for record in records)  # rows
         for record in records:
             if record.kind == POINTS:
+                self.curves.add(record.seq, record.data)
                 self._take(record.seq, Rows.of(record.data), left)
                 left -= _count(record)
             else:
@@ -125,7 +126,6 @@ class Follower:
 
     def _take(self, seq: int, rows: Rows, left: int) -> None:
         """Fold rows that are the first of ``left``; each of the last leaves a snapshot."""
-        self.curves.add(seq, rows)
         at, end = 0, len(rows.steps)
         first_kept = left - (self._snapshots.maxlen or 0)
         while at < end:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tsdownsample
@@ -24,6 +24,16 @@ MAX_POINTS = 20_000  # of one curve that a viewer may ask for
 MAX_RAW_ROWS = 20_000  # rows sent as they are to a viewer that fell behind; more is decimated
 
 
+class Table(NamedTuple):
+    """Rows of one model and one set of metrics; arrays of one length, time in unix seconds."""
+
+    model: int
+    seq: Indices
+    step: Indices
+    time: Floats
+    values: dict[str, Floats]
+
+
 class Curves:
     """All points of one session in memory, 24 + 8 x metrics bytes a row. Any thread may call."""
 
@@ -38,7 +48,7 @@ class Curves:
             columns = self._columns.get(key)
             if columns is None:
                 columns = self._columns[key] = Columns(rows.model, rows.names)
-            columns.add(seq, Rows.of(rows))
+            columns.add(seq, rows)
 
     def frozen(self) -> dict[Any, NDArray[Any]]:
         """Every array, by model, metrics and kind."""
@@ -106,12 +116,11 @@ class Curves:
                 blocks.extend(_curve(name, parts, points))
             return blocks
 
-    def tables(self) -> list[tuple[int, Indices, Indices, Floats, dict[str, Floats]]]:
-        """Model, seq, step, time (unix seconds) and values of every row, for each model and set of
-        metrics."""
+    def tables(self) -> list[Table]:
+        """Every row, one table for each model and set of metrics."""
         with self._lock:
             return [
-                (c.model, c.seq.all(), c.step.all(), c.time.all(), dict(c.series()))
+                Table(c.model, c.seq.all(), c.step.all(), c.time.all(), dict(c.series()))
                 for c in self._columns.values()
             ]
 

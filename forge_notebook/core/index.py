@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "index.bin"
-WORTH_BYTES = 8 << 20  # of log that was folded and is in no index: about 100,000 rows, a second
+WORTH_BYTES = 8 << 20  # of log that was folded and is in no index: about 100,000 rows
 TAIL = 4096  # bytes of log before the place where reading goes on, to know the log again
 _HEAD = struct.Struct("<8sIIQ")  # magic, code, checksum of the pickle, its length
 _MAGIC = b"forgeix1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 WINDOW = 50
 SPIKE_SIGMAS = 8.0
@@ -70,8 +71,8 @@ class LossWatch:
         self._sum += value
         self._squares += value * value
         if self.rows % WINDOW == 0:  # running sums drift; begin them anew now and then
-            self._sum = sum(self._window)
-            self._squares = sum(v * v for v in self._window)
+            self._sum = _total(self._window)
+            self._squares = _total(v * v for v in self._window)
 
     def _divergence(self, mean: float) -> list[Found]:
         if mean < self._best:
@@ -91,6 +92,14 @@ class LossWatch:
             self._diverged = True
             return [("divergence", "error", f"the mean rose from {self._best:.4g} to {mean:.4g}")]
         return []
+
+
+def _total(values: Iterable[float]) -> float:
+    """The sum, the same in every Python: that of floats is another one from 3.12 on."""
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return math.inf
 
 
 class Course:

@@ -40,8 +40,8 @@ class ModelState:
         if self.status == "pending":
             self.begin(rows.times_ns[first] / 1e9)
         self.step = rows.steps[end - 1]
-        for name, values in zip(rows.names, rows.values, strict=True):
-            self.last[name] = values[end - 1]
+        newest = [values[end - 1] for values in rows.values]
+        self.last.update(zip(rows.names, newest, strict=True))
         if "rank_val" in rows.names:
             self.grok_phase = self.grok.update(
                 self.step, self.last.get("rank_train", math.nan), self.last["rank_val"]

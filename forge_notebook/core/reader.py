@@ -19,6 +19,7 @@ from forge_notebook.core.frames import (
     MAX_PAYLOAD,
     POINT,
     POINTS,
+    RANK_SHIFT,
     SESSION,
     VERSION,
     Point,
@@ -182,16 +183,20 @@ class Reader:
         self, log: bytes, at: int, most: int, records: list[Record]
     ) -> tuple[int, int] | None:
         """Take the rows that are alike, where they are several: how many bytes, and rows."""
-        after = at + HEAD.size + CRC.size + int.from_bytes(log[at + 4 : at + 8], "little")
-        if len(log) < 2 * after - at:
+        length = int.from_bytes(log[at + 4 : at + 8], "little")
+        after = at + HEAD.size + length + CRC.size
+        if length > MAX_PAYLOAD or len(log) < 2 * after - at:
             return None
         for begin, end in _ALIKE:  # a quick look at the next one
             if log[at + begin : at + end] != log[after + begin : after + end]:
                 return None
         stored = HEAD.unpack_from(log, at)[4]
+        if HEAD.unpack_from(log, after)[4] != stored + 1:
+            return None
         rank, own = rank_and_seq(stored)
         model, number = POINT.unpack_from(log, at + HEAD.size)[2:]
         known, new = self._columns.get((rank, number)), own - self.newest.get(rank, 0)
+        most = min(most, (1 << RANK_SHIFT) - own)  # behind that begins the next rank
         found = [] if known is None or new <= 0 else alike(log, at, known.row, most)
         if known is None or len(found) < 2:
             return None

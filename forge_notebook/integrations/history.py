@@ -90,13 +90,28 @@ class History:
         import pandas as pd
 
         names = ["step", "time", "model", *self.metric_names]
-        parts = [
-            pd.DataFrame({"step": step, "time": time, "model": model, **values}, index=seq)
-            for model, seq, step, time, values in self._follower.curves.tables()
-        ]
-        if not parts:
+        tables = self._follower.curves.tables()
+        if not tables:
             return pd.DataFrame(columns=names)
-        return pd.concat(parts).sort_index()[names].reset_index(drop=True)
+        order = np.argsort(np.concatenate([table.seq for table in tables]), kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        model = np.concatenate([np.full(len(table.seq), table.model) for table in tables])
+        columns = {
+            "step": np.concatenate([table.step for table in tables])[order],
+            "time": np.concatenate([table.time for table in tables])[order],
+            "model": model[order],
+        }
+        for name in self.metric_names:  # one of the same name as these takes their place
+            taken = columns.get(name)
+            columns[name] = np.full(len(order), math.nan) if taken is None else taken.astype(float)
+        begin = 0
+        for table in tables:
+            rows = place[begin : begin + len(table.seq)]
+            for name, values in table.values.items():
+                columns[name][rows] = values
+            begin += len(rows)
+        return pd.DataFrame(columns)[names]
 
     @property
     def metric_names(self) -> list[str]:

@@ -29,9 +29,9 @@ STATIC = Path(__file__).parent.parent / "static"
 VIEW_S = 30.0  # without a sign of life for that long, nobody looks
 RATE_HZ = 10.0  # SPEC; Jupyter silently drops above 1,000 messages a second
 CHECK_S = 0.1  # how often it is looked whether the log has a writer, which opens the file
-# Rows read each second while nobody looks, in 3 ms: a page that comes back in the morning must not
-# find a night's rows unread, whose reading would take turns with the training.
-UNSEEN_ROWS, UNSEEN_S = 500, 1.0
+# Rows are read for 3 ms each second while nobody looks: a page that comes back in the morning must
+# not find a night's rows unread, whose reading would take turns with the training.
+UNSEEN_ROWS, UNSEEN_S, UNSEEN_EACH_S = 100, 0.003, 1.0
 # What a page asks the kernel for where no server of ours serves it. The module of the widget is
 # sent with each model, so it is small; the card it shows is loaded once per page.
 FILES = {"card": "card-*.mjs", "plotly": "plotly.mjs"}
@@ -112,8 +112,10 @@ class SessionWidget(anywidget.AnyWidget):
                 if self._follower.due(self._throttle, now):
                     self._tell_news()
             elif now >= self._next_unseen:
-                self._next_unseen = now + UNSEEN_S
-                self._follower.read(UNSEEN_ROWS)
+                self._next_unseen = now + UNSEEN_EACH_S
+                while self._follower.read(UNSEEN_ROWS) == UNSEEN_ROWS:
+                    if time.monotonic() > now + UNSEEN_S:
+                        break
             if now >= self._next_check:
                 self._next_check = now + CHECK_S
                 if watched and (message := self._follower.died()) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from forge_notebook.core.catalog import Catalog
 from forge_notebook.core.follower import Follower, replay_rows
-from forge_notebook.core.frames import SYNC
+from forge_notebook.core.frames import CRC, RANK_SHIFT, SYNC, layout
 from forge_notebook.core.progress import Clock
 from forge_notebook.core.runlog import EVENT, POINTS, SESSION, Reader, Record, Rows, Writer
 
@@ -166,6 +167,21 @@ def test_rows_that_are_alike_come_grouped(tmp_path: Path) -> None:
     assert [len(Rows.of(r.data).steps) for r in Reader(writer.path).read()] == [1] * 1039
     few = Reader(writer.path).read(10, grouped=True)
     assert [len(Rows.of(r.data).steps) for r in few] == [10]
+
+
+def test_the_last_seq_of_a_rank_is_not_followed_by_the_first_of_the_next(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "run.log")
+    writer.append_point(0, 0, {"loss": 1.0})  # and the columns record before it
+    writer.abandon()
+    row = layout(0, 1)
+    with open(writer.path, "ab") as log:
+        for n in range(-3, 3):
+            frame = row.pack(row.head, (1 << RANK_SHIFT) + n, START, n, 0, row.columns, 1.0)
+            log.write(frame + CRC.pack(zlib.crc32(frame)))
+    many, each = Reader(writer.path), Reader(writer.path)
+    assert len(each.read()) == 4
+    assert [len(Rows.of(r.data).steps) for r in many.read(grouped=True)] == [1, 3]
+    assert many.frozen() == each.frozen()
 
 
 def test_the_clock_knows_the_time_of_each_row() -> None:

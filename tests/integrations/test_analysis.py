@@ -51,6 +51,24 @@ def test_events_are_all_there_and_none_of_the_internal_ones() -> None:
     assert events[-1]["event"] == "training_completed"
 
 
+def test_a_table_has_the_rows_in_the_order_of_the_calls() -> None:
+    session = forge.session("turns", models=2)
+    for step in range(6):
+        session.log(step, model=step % 2, loss=float(step))
+        session.log(step, model=1 - step % 2, val_loss=10.0 + step, time=float(step))
+    session.finish()
+    frame = forge.load(session.id).to_pandas()
+    assert list(frame.columns) == ["step", "time", "model", "loss", "val_loss", "time"]
+    assert frame.step.tolist() == [step for step in range(6) for _ in range(2)]
+    assert frame.model.tolist() == [0, 1, 1, 0] * 3
+    assert frame.loss.tolist()[::2] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert frame.loss[1::2].isna().all()
+    assert frame.val_loss.tolist()[1::2] == [10.0, 11.0, 12.0, 13.0, 14.0, 15.0]
+    times = frame["time"].iloc[:, 0]
+    assert times.tolist()[1::2] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]  # a metric of that name
+    assert (times[::2] > 1e9).all()
+
+
 def test_sessions_are_filtered_newest_first() -> None:
     run("Alpha one", [1.0])
     start = time.time()

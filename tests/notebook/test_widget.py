@@ -76,18 +76,24 @@ def test_nothing_is_sent_while_nobody_looks(session: Session, sent: Sent) -> Non
     assert sent == []
 
 
-def test_a_few_rows_are_read_while_nobody_looks(
-    session: Session, card: SessionWidget, sent: Sent
+def test_rows_are_read_for_a_moment_each_second_while_nobody_looks(
+    session: Session, card: SessionWidget, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_over(card)
     read = card._follower.state.seq
     for step in range(2, 2002):
         session.log(step, loss=1.0)
+    monkeypatch.setattr(module, "UNSEEN_S", -1.0)  # the moment is over with the first rows
     for rounds in range(1, 4):
         card._next_unseen = 0.0
         for _ in range(10):
             card.publish()
-        assert card._follower.state.seq == read + 500 * rounds
+        assert card._follower.state.seq == read + 100 * rounds
+    monkeypatch.setattr(module, "UNSEEN_S", 20.0)
+    card._next_unseen = 0.0
+    card.publish()
+    assert card._follower.state.seq >= 2000
+    assert sent == []
     card.answer("subscribe_session", {})
     assert sent[-1]["data"]["seq"] >= 2000
 
