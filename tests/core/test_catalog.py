@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forge_notebook.core import catalog as module
-from forge_notebook.core.catalog import Catalog
+from forge_notebook.core.catalog import Catalog, new_session_id
 from forge_notebook.core.follower import Follower
 from forge_notebook.core.frames import (
     COLUMNS,
@@ -85,6 +85,10 @@ def test_a_session_taken_up_again_is_read_again(store: Path) -> None:
     assert [s["status"] for s in catalog.sessions()] == ["running"]
     again.finish("stopped")
     assert [s["status"] for s in catalog.sessions()] == ["stopped"]
+
+
+def test_sessions_that_begin_in_the_same_second_have_ids_of_their_own() -> None:
+    assert len({new_session_id("array") for _ in range(1000)}) == 1000
 
 
 def test_deleted_sessions_leave_the_list_and_the_index(store: Path) -> None:
