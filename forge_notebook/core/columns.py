@@ -168,10 +168,6 @@ class Columns:
             self._times_grow = bool((time[1:] >= time[:-1]).all())
             self._last_step, self._last_time = int(step[-1]), float(time[-1])
 
-    def series(self) -> Iterable[tuple[str, NDArray[Any]]]:
-        """Every metric with its values."""
-        return ((name, values.all()) for name, values in zip(self.names, self.values, strict=True))
-
     def column(self, name: str) -> NDArray[Any]:
         """All values of one metric."""
         return self.values[self.names.index(name)].all()

@@ -37,7 +37,6 @@ MAX_PAYLOAD = 16 << 20
 RANK_SHIFT = 48  # 2^48 records of one rank: 89 years at 100,000 a second
 MAX_RANK = (1 << 16) - 1
 _OVERHEAD = HEAD.size + CRC.size
-_ROW = HEAD.pack(SYNC, POINTS, VERSION, 0, 0)[:4]  # how a row begins
 
 
 class Point(NamedTuple):
@@ -91,11 +90,21 @@ class Layout(NamedTuple):
     size: int
 
 
+def _row_head(payload: int) -> bytes:
+    """How a row begins: all of its head but the seq."""
+    return HEAD.pack(SYNC, POINTS, VERSION, payload, 0)[:8]
+
+
+def _row_format(metrics: int) -> str:
+    """What comes after that: seq, time, step, model, columns, values."""
+    return f"Q{POINT.format[1:]}{metrics}d"
+
+
 def layout(columns: int, metrics: int) -> Layout:
     """The layout of rows of so many metrics, named by the columns record of that number."""
-    body = struct.Struct(f"<QQ{POINT.format[1:]}{metrics}d")
-    head = HEAD.pack(SYNC, POINTS, VERSION, body.size - HEAD.size, 0)[:8]
-    return Layout(body.pack, int.from_bytes(head, "little"), columns, body.size + CRC.size)
+    body = struct.Struct(f"<Q{_row_format(metrics)}")
+    head = int.from_bytes(_row_head(body.size - HEAD.size), "little")
+    return Layout(body.pack, head, columns, body.size + CRC.size)
 
 
 def frame_end(data: bytes, at: int) -> int:
@@ -114,7 +123,7 @@ def frame_end(data: bytes, at: int) -> int:
 
 def row_struct(metrics: int) -> struct.Struct:
     """A whole row of so many metrics: head, seq, time, step, model, columns, values, checksum."""
-    return struct.Struct(f"<8sQ{POINT.format[1:]}{metrics}d{CRC.format[1:]}")
+    return struct.Struct(f"<8s{_row_format(metrics)}{CRC.format[1:]}")
 
 
 def alike(data: bytes, at: int, row: struct.Struct, most: int) -> list[tuple[Any, ...]]:
@@ -123,7 +132,7 @@ def alike(data: bytes, at: int, row: struct.Struct, most: int) -> list[tuple[Any
     found: list[tuple[Any, ...]] = []
     view = memoryview(data)[at:]
     place, end = 0, row.size - CRC.size
-    head, seq, models = _ROW + (row.size - _OVERHEAD).to_bytes(4, "little"), -1, None
+    head, seq, models = _row_head(row.size - _OVERHEAD), -1, None
     for fields in row.iter_unpack(view[: min(most, len(view) // row.size) * row.size]):
         if models is None:
             seq, models = fields[1], fields[4:6]

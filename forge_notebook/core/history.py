@@ -119,10 +119,11 @@ class Curves:
     def tables(self) -> list[Table]:
         """Every row, one table for each model and set of metrics."""
         with self._lock:
-            return [
-                Table(c.model, c.seq.all(), c.step.all(), c.time.all(), dict(c.series()))
-                for c in self._columns.values()
-            ]
+            tables = []
+            for c in self._columns.values():
+                values = dict(zip(c.names, [column.all() for column in c.values], strict=True))
+                tables.append(Table(c.model, c.seq.all(), c.step.all(), c.time.all(), values))
+            return tables
 
     def values(self, model: int, name: str) -> list[float]:
         """Every value of one metric of one model, in the order of the calls within a column set."""

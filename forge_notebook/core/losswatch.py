@@ -40,7 +40,7 @@ class LossWatch:
         usual = value
         if len(self._window) == WINDOW:
             mean = self._sum / WINDOW
-            if value > mean and self._is_spike(value, mean):
+            if self._is_spike(value, mean):
                 usual = mean
                 if self.rows >= self._quiet_until:
                     found.append(("spike", "warning", f"{value:.4g} after a mean of {mean:.4g}"))
@@ -55,9 +55,10 @@ class LossWatch:
 
     def _is_spike(self, value: float, mean: float) -> bool:
         excess = value - mean
-        return excess > RELATIVE * abs(mean) and excess * excess > SPIKE_SIGMAS**2 * self._variance(
-            mean
-        )
+        if not excess > RELATIVE * abs(mean):
+            return False
+        # not **: that raises where the square is no float
+        return excess * excess > SPIKE_SIGMAS**2 * self._variance(mean)
 
     def _variance(self, mean: float) -> float:
         return max(0.0, self._squares / WINDOW - mean * mean)

@@ -136,8 +136,7 @@ class SessionState:
             self.metric_names.update(dict.fromkeys(rows.names))
         if limit_s is not None and before is not None:
             self._mark_alert(seq_before, self.stalled(seq_before, before, limit_s))
-        if model.grok.onset_step is not None:
-            found += self.watch.model(rows.model).onset(model.grok.onset_step)
+        found += self.watch.model(rows.model).onset(model.grok.onset_step)
         self.alert = self._next_alert(found, model) if found or self._alerts else None
         return end
 
